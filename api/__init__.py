@@ -1,0 +1,1 @@
+"""How people steer: REST, command line, pages, metrics."""

@@ -1,0 +1,1 @@
+"""The command line: same verbs, same filters and same answers as REST."""

@@ -1,0 +1,118 @@
+"""The database: one engine per process, sessions that commit at their end, and what the schema is named."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Engine, MetaData, create_engine, event
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from config import settings
+
+#: One rule per kind of constraint, so that migrations can name what they drop.
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """The base of every mapped class."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+#: What a database that is away, starting, or overloaded raises; running the transaction again may help.
+OUTAGES = (OperationalError, InterfaceError, PoolTimeoutError)
+
+#: Seconds between two tries of a transaction while the database is away.
+_RETRY_EVERY_S = 0.5
+
+T = TypeVar("T")
+
+_log = structlog.get_logger()
+
+_engine: Engine | None = None
+
+
+def engine() -> Engine:
+    """Return this process's engine, made at first use from the settings.
+
+    Raises:
+        SettingsError: no database URL is set and no `arcfleet up` runs in the home.
+    """
+    global _engine
+    if _engine is None:
+        _engine = make_engine(settings.current().database())
+    return _engine
+
+
+def make_engine(url: str, *, pool_size: int = 5, application_name: str = "arcfleet") -> Engine:
+    """Return an engine for a `postgresql://` URL; every session speaks UTC and times out on a dead server."""
+    made = create_engine(
+        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 5, "application_name": application_name, "options": "-c timezone=UTC"},
+    )
+
+    @event.listens_for(made, "connect")
+    def _tune(dbapi_connection: Any, _record: Any) -> None:
+        dbapi_connection.prepare_threshold = 2
+
+    return made
+
+
+def use(new_engine: Engine | None) -> None:
+    """Replace this process's engine (tests; a worker child after it started); None: make it anew at next use."""
+    global _engine
+    if _engine is not None and _engine is not new_engine:
+        _engine.dispose()
+    _engine = new_engine
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """Open a session, commit it at the end of the block, roll back on any exception."""
+    with Session(engine(), expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+def insist(work: Callable[[Session], T], *, for_s: float | None = None) -> T:
+    """Run the work in a transaction of its own, again and again while the database is away.
+
+    The work must be safe to run twice: a commit whose answer was lost may have happened.
+
+    Args:
+        work: what to do with the session.
+        for_s: seconds after which the outage is raised; None: never.
+    """
+    began = time.monotonic()
+    while True:
+        try:
+            with transaction() as session:
+                return work(session)
+        except OUTAGES as outage:
+            waited = time.monotonic() - began
+            if for_s is not None and waited >= for_s:
+                raise
+            _log.warning("database away, trying again", waited_s=round(waited, 1), error=first_line(outage))
+            time.sleep(_RETRY_EVERY_S)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, without the statement and its parameters."""
+    cause = getattr(error, "orig", None) or error
+    lines = str(cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__

@@ -1,0 +1,1 @@
+"""What a device is, and where that is written. Imports nothing of ours."""

@@ -1,0 +1,209 @@
+"""What a device is: frozen values, as read from LDAP or LDIF through `config.schema`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+
+from config.schedule import Schedule
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConnection:
+    """A TCP address of a device. Source: dicomNetworkConnection (PS3.15 H.1.1.3), dcmNetworkConnection."""
+
+    name: str
+    hostname: str
+    port: int | None = None
+    protocol: str = "DICOM"
+    tls_cipher_suites: tuple[str, ...] = ()
+    bind_address: str | None = None
+    #: None: as the device.
+    installed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationEntity:
+    """An AE title and where it listens. Source: dicomNetworkAE (PS3.15 H.1.1.4), dcmNetworkAE."""
+
+    title: str
+    #: Names of this device's connections.
+    connections: tuple[str, ...] = ()
+    initiator: bool = True
+    acceptor: bool = True
+    other_titles: tuple[str, ...] = ()
+    description: str | None = None
+    installed: bool | None = None
+
+    def answers_to(self, title: str) -> bool:
+        """Tell whether this AE is meant by `title`; an other title `*` means any (dcmOtherAETitle)."""
+        return title == self.title or title in self.other_titles or "*" in self.other_titles
+
+
+@dataclass(frozen=True, slots=True)
+class WebApplication:
+    """A web service of a device. Source: dcmWebApp."""
+
+    name: str
+    path: str = "/"
+    service_classes: tuple[str, ...] = ()
+    #: Names of this device's connections with protocol HTTP.
+    connections: tuple[str, ...] = ()
+    ae_title: str | None = None
+    description: str | None = None
+    properties: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    installed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """How tasks of one sort run on a device. Source: dcmQueue; the arc* ones are ours."""
+
+    name: str
+    description: str | None = None
+    max_tasks_parallel: int = 1
+    max_retries: int = 0
+    retry_delay: timedelta = timedelta(minutes=1)
+    max_retry_delay: timedelta | None = None
+    #: Percent that each further failure multiplies the delay by.
+    retry_delay_multiplier: int = 100
+    retry_on_warning: bool = False
+    purge_completed_after: timedelta | None = None
+    purge_failed_after: timedelta | None = None
+    purge_warning_after: timedelta | None = None
+    purge_canceled_after: timedelta | None = None
+    #: Processing windows; none means always, any match suffices.
+    schedules: tuple[Schedule, ...] = ()
+    installed: bool = True
+    #: Watchdog: a run longer than this is stopped and counted as a failure (arcTaskMaxRunTime).
+    max_run_time: timedelta | None = None
+    #: Watchdog: a run without progress for this long is stopped and counted (arcTaskMaxSilence).
+    max_silence: timedelta | None = timedelta(minutes=10)
+    #: Lost leases in a row before the task is FAILED (arcTaskMaxLostLeases).
+    max_lost_leases: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """A destination of EXPORT tasks. Source: dcmExporter."""
+
+    id: str
+    #: `scheme:rest`, for example `dicom:PACS`, `file:/folder`, `fsgroup:NEARLINE_STORAGE`, `noop:`.
+    uri: str
+    queue: str
+    description: str | None = None
+    ae_title: str | None = None
+    properties: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    schedules: tuple[Schedule, ...] = ()
+
+    @property
+    def scheme(self) -> str:
+        """The part of the URI that selects how it is exported, in lower case."""
+        return self.uri.partition(":")[0].lower()
+
+    @property
+    def target(self) -> str:
+        """The part of the URI behind the scheme."""
+        return self.uri.partition(":")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRule:
+    """What is exported by itself when objects arrive. Source: dcmExportRule."""
+
+    name: str
+    entity: str
+    exporter_ids: tuple[str, ...] = ()
+    device_name: str | None = None
+    delay: timedelta | None = None
+    conditions: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    schedules: tuple[Schedule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileSystem:
+    """A folder that a group starts with. Source: arcFileSystem (ours)."""
+
+    #: As written; a relative one lies in ARCFLEET_HOME (`Settings.folder`).
+    path: str
+    #: Devices that mount it besides its owner.
+    shared_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileSystemGroup:
+    """A named group of file systems of a device. Source: arcFileSystemGroup (ours); manual of dcm4chee 2."""
+
+    id: str
+    file_systems: tuple[FileSystem, ...] = ()
+    default_retrieve_ae_title: str = "DCM4CHEE"
+    default_availability: str = "ONLINE"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device of the directory.
+
+    Source: dicomDevice (PS3.15 H.1.1.2), dcmDevice, dcmArchiveDevice, arcDevice.
+    """
+
+    name: str
+    description: str | None = None
+    manufacturer: str | None = None
+    model_name: str | None = None
+    software_versions: tuple[str, ...] = ()
+    station_name: str | None = None
+    primary_device_types: tuple[str, ...] = ()
+    installed: bool = True
+    #: Its entry has the object class dcmArchiveDevice: an archive, of ours or of another product.
+    is_archive: bool = False
+    #: Its entry has our object class arcDevice, or ARCFLEET_DEVICES names it: arcfleet runs it.
+    is_ours: bool = False
+    #: IANA name (dcmTimeZoneOfDevice); None: ARCFLEET_TIMEZONE.
+    time_zone: str | None = None
+    #: How long a run may stay without a heartbeat of its worker (arcTaskLease).
+    task_lease: timedelta = timedelta(seconds=60)
+    #: How often finished tasks are purged (dcmPurgeQueueMessagePollingInterval); None: never.
+    purge_interval: timedelta | None = None
+    #: How many tasks one transaction of a bulk call may touch at first (dcmTaskFetchSize).
+    task_fetch_size: int = 100
+    connections: Mapping[str, NetworkConnection] = field(default_factory=lambda: MappingProxyType({}))
+    aes: Mapping[str, ApplicationEntity] = field(default_factory=lambda: MappingProxyType({}))
+    web_apps: Mapping[str, WebApplication] = field(default_factory=lambda: MappingProxyType({}))
+    queues: Mapping[str, Queue] = field(default_factory=lambda: MappingProxyType({}))
+    exporters: Mapping[str, Exporter] = field(default_factory=lambda: MappingProxyType({}))
+    export_rules: Mapping[str, ExportRule] = field(default_factory=lambda: MappingProxyType({}))
+    file_system_groups: Mapping[str, FileSystemGroup] = field(default_factory=lambda: MappingProxyType({}))
+
+    def ae_for(self, title: str) -> ApplicationEntity | None:
+        """Return the installed AE of this device that answers to `title`, or None."""
+        named = self.aes.get(title)
+        candidates = [named] if named else [ae for ae in self.aes.values() if ae.answers_to(title)]
+        return next((ae for ae in candidates if ae.installed is not False), None)
+
+    def installed_connections(self, names: tuple[str, ...], protocol: str) -> list[NetworkConnection]:
+        """Return the named connections of that protocol which are installed, in the order of `names`."""
+        found = [self.connections[name] for name in names if name in self.connections]
+        return [c for c in found if c.protocol == protocol and c.installed is not False and self.installed]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """All devices of the directory, by name."""
+
+    devices: Mapping[str, Device]
+
+    @property
+    def ours(self) -> dict[str, Device]:
+        """The devices that arcfleet runs, by name, sorted."""
+        return {name: self.devices[name] for name in sorted(self.devices) if self.devices[name].is_ours}
+
+    def device_of_ae(self, title: str) -> list[Device]:
+        """Return our installed devices whose own AE title is `title`, else those that answer to it."""
+        ours = [d for d in self.ours.values() if d.installed]
+        exact = [d for d in ours if (ae := d.aes.get(title)) is not None and ae.installed is not False]
+        return exact or [d for d in ours if d.ae_for(title) is not None]

@@ -1,0 +1,1 @@
+"""LDIF that ships: our schema and the sample cluster."""
