@@ -230,6 +230,15 @@ def override(**values: object) -> None:
         raise
 
 
+def forget() -> None:
+    """Drop what the environment says, here and for child processes; `override` then says where to begin anew."""
+    global _current
+    with _lock:
+        for name in [name for name in os.environ if name.startswith(told.PREFIX)]:
+            del os.environ[name]
+        _current = None
+
+
 def node_id() -> str | None:
     """Return the id of the worker node that this process belongs to; None: it belongs to none."""
     return os.environ.get(_NODE) or None

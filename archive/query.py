@@ -1,0 +1,227 @@
+"""What tasks ask the archive: which objects a study has, and which copy of each a device can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, Row, Select, Text, and_, any_, case, func, literal, or_, select, true
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session
+
+from archive import model
+
+_PAGE = 1000
+
+
+class CopyState(StrEnum):
+    """Whether a device can read an object."""
+
+    #: A good copy lies on a file system that the device mounts.
+    REACHABLE = "REACHABLE"
+    #: Good copies lie only on file systems of other devices.
+    UNREACHABLE = "UNREACHABLE"
+    #: No file of it is good, or there is none.
+    NONE = "NONE"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPlace:
+    """The file system of a copy."""
+
+    id: int
+    path: Path
+    owner_device: str
+    group_id: str
+    shared_with: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object and the best copy of it for one device; without a good copy the copy's fields are None."""
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    sop_class_uid: str
+    state: CopyState
+    file_id: int | None = None
+    file_system: CopyPlace | None = None
+    #: Absolute; to be opened only if REACHABLE.
+    path: Path | None = None
+    size_bytes: int | None = None
+    #: 64 hexadecimal digits.
+    sha256: str | None = None
+    transfer_syntax_uid: str | None = None
+
+    @property
+    def is_readable(self) -> bool:
+        """Tell whether the device can open the file."""
+        return self.state is CopyState.REACHABLE
+
+
+@dataclass(frozen=True, slots=True)
+class UnreachableStudy:
+    """A study of which a device lacks objects."""
+
+    study_uid: str
+    #: Objects without a good copy that the device can reach.
+    num_objects: int
+    #: Where good copies of these lie, as `path (device)`, sorted; empty: nowhere.
+    file_systems: tuple[str, ...]
+
+
+def objects_of(
+    session: Session,
+    study_uid: str,
+    series_uid: str | None = None,
+    sop_uid: str | None = None,
+    *,
+    device_name: str,
+) -> list[StoredObject]:
+    """Return the objects of a study, series or instance in the order they were indexed."""
+    return list(iterate_objects(session, study_uid, series_uid, sop_uid, device_name=device_name))
+
+
+def iterate_objects(
+    session: Session,
+    study_uid: str,
+    series_uid: str | None = None,
+    sop_uid: str | None = None,
+    *,
+    device_name: str,
+) -> Iterator[StoredObject]:
+    """Yield the objects of a study page by page, each with the best copy for a device.
+
+    Objects that the device cannot read are among them, with their state.
+    """
+    last = 0
+    while True:
+        page = _page(device_name).where(model.Study.study_uid == study_uid, model.Instance.id > last)
+        if series_uid is not None:
+            page = page.where(model.Series.series_uid == series_uid)
+        if sop_uid is not None:
+            page = page.where(model.Instance.sop_uid == sop_uid)
+        found = session.execute(page.order_by(model.Instance.id).limit(_PAGE)).all()
+        yield from (_stored_object(row) for row in found)
+        if len(found) < _PAGE:
+            return
+        last = found[-1].instance_id
+
+
+def studies_unreachable_from(session: Session, device_name: str, study_uids: Iterable[str]) -> list[UnreachableStudy]:
+    """Return those of the studies of which a device cannot read every object, by UID.
+
+    Studies that the archive does not know are not among them.
+    """
+    at, copy = model.FileSystem, model.File
+    reachable = (
+        select(copy.id)
+        .join(at, at.id == copy.file_system_id)
+        .where(copy.instance_id == model.Instance.id, _is_good(), _is_mounted(device_name))
+        .exists()
+    )
+    place = at.path + " (" + at.owner_device + ")"
+    lacking = (
+        select(
+            model.Study.study_uid,
+            func.count(model.Instance.id.distinct()),
+            func.array_agg(place.distinct()).filter(_is_good()),
+        )
+        .join(model.Series, model.Series.study_id == model.Study.id)
+        .join(model.Instance, model.Instance.series_id == model.Series.id)
+        .outerjoin(copy, copy.instance_id == model.Instance.id)
+        .outerjoin(at, at.id == copy.file_system_id)
+        .where(model.Study.study_uid == any_(literal(sorted(set(study_uids)), ARRAY(Text))), ~reachable)
+        .group_by(model.Study.study_uid)
+        .order_by(model.Study.study_uid)
+    )
+    return [
+        UnreachableStudy(study_uid, num_objects, tuple(sorted(places or ())))
+        for study_uid, num_objects, places in session.execute(lacking)
+    ]
+
+
+def _page(device_name: str) -> Select[Any]:
+    """Select the instances, each with its best good copy."""
+    best = _best_copy(device_name)
+    return (
+        select(
+            model.Instance.id.label("instance_id"),
+            model.Study.study_uid,
+            model.Series.series_uid,
+            model.Instance.sop_uid,
+            model.Instance.sop_class_uid,
+            best,
+        )
+        .join(model.Series, model.Series.id == model.Instance.series_id)
+        .join(model.Study, model.Study.id == model.Series.study_id)
+        .outerjoin(best, true())
+    )
+
+
+def _best_copy(device_name: str) -> FromClause:
+    """Select the best good copy of an instance: mounted first, then the fastest, own, newest."""
+    at, copy = model.FileSystem, model.File
+    mounted = _is_mounted(device_name)
+    return (
+        select(
+            copy.id.label("file_id"),
+            copy.path.label("relative"),
+            copy.size_bytes,
+            copy.sha256,
+            copy.transfer_syntax_uid,
+            at.id.label("file_system_id"),
+            at.path.label("root"),
+            at.owner_device,
+            at.group_id,
+            at.shared_with,
+            mounted.label("mounted"),
+        )
+        .join(at, at.id == copy.file_system_id)
+        .where(copy.instance_id == model.Instance.id, _is_good())
+        .order_by(
+            mounted.desc(),
+            case(model.AVAILABILITY_RANK, value=at.availability, else_=len(model.AVAILABILITY_RANK)),
+            (at.owner_device == device_name).desc(),
+            copy.id.desc(),
+        )
+        .limit(1)
+        .correlate(model.Instance)
+        .lateral("best")
+    )
+
+
+def _stored_object(row: Row[Any]) -> StoredObject:
+    known = (row.study_uid, row.series_uid, row.sop_uid, row.sop_class_uid)
+    if row.file_id is None:
+        return StoredObject(*known, state=CopyState.NONE)
+    root = Path(row.root)
+    return StoredObject(
+        *known,
+        state=CopyState.REACHABLE if row.mounted else CopyState.UNREACHABLE,
+        file_id=row.file_id,
+        file_system=CopyPlace(row.file_system_id, root, row.owner_device, row.group_id, tuple(row.shared_with)),
+        path=root / row.relative,
+        size_bytes=row.size_bytes,
+        sha256=row.sha256,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+    )
+
+
+def _is_good() -> ColumnElement[bool]:
+    """A copy that can be read where it is mounted; OFFLINE and UNAVAILABLE cannot."""
+    return and_(
+        model.File.status.in_(model.GOOD_FILES),
+        model.FileSystem.availability.in_([model.Availability.ONLINE, model.Availability.NEARLINE]),
+    )
+
+
+def _is_mounted(device_name: str) -> ColumnElement[bool]:
+    return or_(
+        model.FileSystem.owner_device == device_name,
+        model.FileSystem.shared_with.contains([device_name]),
+    )

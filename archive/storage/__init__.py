@@ -1,0 +1,1 @@
+"""Files on disk: write, verify, remove, and which file system to use."""

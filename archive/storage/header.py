@@ -1,0 +1,209 @@
+"""What the index keeps of an object's header, read from a DICOM file without its pixels."""
+
+from __future__ import annotations
+
+import logging
+import re
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import BinaryIO
+
+import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
+
+from archive import errors
+
+# It logs values that break a rule, patients' names among them; what matters is raised as well.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+_TIME = re.compile(r"(\d{2}):?(\d{2})?:?(\d{2})?(?:\.(\d{1,6}))?")
+
+#: Longest texts that columns take, so that an index entry fits a page also in four-byte letters.
+_LONGEST = 512
+_LONGEST_ID = 256
+
+_MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+
+#: What pydicom raises for damaged input, besides its own errors.
+_DAMAGED = (
+    InvalidDicomError,
+    BytesLengthException,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+_KEYWORDS = [
+    "AccessionNumber",
+    "InstanceNumber",
+    "IssuerOfPatientID",
+    "Modality",
+    "PatientBirthDate",
+    "PatientID",
+    "PatientName",
+    "PatientSex",
+    "ReferringPhysicianName",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesDescription",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "StudyDate",
+    "StudyDescription",
+    "StudyID",
+    "StudyInstanceUID",
+    "StudyTime",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The attributes of one object that are indexed; None where absent or not readable."""
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    patient_id: str
+    issuer: str
+    patient_name: str | None = None
+    birth_date: date | None = None
+    sex: str | None = None
+    study_date: date | None = None
+    study_time: time | None = None
+    accession_number: str | None = None
+    study_id: str | None = None
+    study_description: str | None = None
+    referring_physician: str | None = None
+    modality: str | None = None
+    series_number: int | None = None
+    series_description: str | None = None
+    instance_number: int | None = None
+
+
+def read(file: BinaryIO) -> Header:
+    """Read the header of a DICOM file.
+
+    Raises:
+        NotStorable: no Part 10 file, damaged, or without one of the UIDs that an index needs.
+        OSError: the file could not be read.
+
+    Source: PS3.10 section 7.1
+    """
+    with warnings.catch_warnings():
+        # Senders break rules in ways that do not concern the index; pydicom would report each of them.
+        warnings.simplefilter("ignore")
+        try:
+            ds = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_KEYWORDS))
+        except InvalidDicomError as exc:
+            raise errors.NotStorable("not DICOM Part 10 (no DICM prefix behind a preamble)") from exc
+        except _DAMAGED as exc:
+            raise errors.NotStorable(f"damaged DICOM file: {type(exc).__name__}: {one_line(str(exc))}") from exc
+        return of_dataset(ds, _text(ds.file_meta, "TransferSyntaxUID"))
+
+
+def of_dataset(ds: pydicom.Dataset, transfer_syntax_uid: str | None) -> Header:
+    """Pick the indexed attributes out of a data set.
+
+    Raises:
+        NotStorable: one of the UIDs that an index needs is missing or not valid.
+    """
+    media_class = _text(getattr(ds, "file_meta", pydicom.Dataset()), "MediaStorageSOPClassUID")
+    if media_class == _MEDIA_DIRECTORY:
+        raise errors.NotStorable("a DICOMDIR, which lists objects but is none")
+    return Header(
+        study_uid=_uid(ds, "StudyInstanceUID"),
+        series_uid=_uid(ds, "SeriesInstanceUID"),
+        sop_uid=_uid(ds, "SOPInstanceUID"),
+        sop_class_uid=_uid(ds, "SOPClassUID"),
+        transfer_syntax_uid=_checked("TransferSyntaxUID", transfer_syntax_uid),
+        patient_id=(_text(ds, "PatientID") or "")[:_LONGEST_ID],
+        issuer=(_text(ds, "IssuerOfPatientID") or "")[:_LONGEST_ID],
+        patient_name=_text(ds, "PatientName"),
+        birth_date=_date(_text(ds, "PatientBirthDate")),
+        sex=_text(ds, "PatientSex"),
+        study_date=_date(_text(ds, "StudyDate")),
+        study_time=_time(_text(ds, "StudyTime")),
+        accession_number=_text(ds, "AccessionNumber"),
+        study_id=_text(ds, "StudyID"),
+        study_description=_text(ds, "StudyDescription"),
+        referring_physician=_text(ds, "ReferringPhysicianName"),
+        modality=_text(ds, "Modality"),
+        series_number=_whole(_text(ds, "SeriesNumber")),
+        series_description=_text(ds, "SeriesDescription"),
+        instance_number=_whole(_text(ds, "InstanceNumber")),
+    )
+
+
+def one_line(text: str) -> str:
+    """Return `text` without line ends and control characters, at most 200 characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+
+
+def _text(ds: pydicom.Dataset, keyword: str) -> str | None:
+    """Return a value as clean text, the values of a multi-valued one joined by a backslash."""
+    try:
+        value = ds.get(keyword)
+        values = value if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
+        joined = "\\".join(str(v) for v in values if v is not None)
+    except _DAMAGED:
+        return None
+    # PostgreSQL takes no NUL, and UTF-8 no half surrogates.
+    clean = joined.replace("\0", "").encode("utf-8", "replace").decode("utf-8").strip()
+    return clean[:_LONGEST] or None
+
+
+def _uid(ds: pydicom.Dataset, keyword: str) -> str:
+    return _checked(keyword, _text(ds, keyword))
+
+
+def _checked(keyword: str, uid: str | None) -> str:
+    """Return a UID that is one. Leading zeros, which PS3.5 9.1 forbids, are common and harmless here."""
+    if uid is None:
+        raise errors.NotStorable(f"no {keyword}")
+    if len(uid) > 64 or not _UID.fullmatch(uid):
+        raise errors.NotStorable(f"{keyword} {one_line(uid)!r} is not a UID of at most 64 characters")
+    return uid
+
+
+def _date(text: str | None) -> date | None:
+    """Parse a DA value, also in the form with dots of ACR-NEMA. Source: PS3.5 6.2."""
+    digits = (text or "").replace(".", "").replace("-", "")
+    try:
+        return datetime.strptime(digits, "%Y%m%d").date()  # noqa: DTZ007  a date has no zone
+    except ValueError:
+        return None
+
+
+def _time(text: str | None) -> time | None:
+    """Parse a TM value, also with colons; a leap second becomes :59. Source: PS3.5 6.2."""
+    match = _TIME.fullmatch(text or "")
+    if match is None:
+        return None
+    hour, minute, second, fraction = match.groups()
+    try:
+        return time(int(hour), int(minute or 0), min(int(second or 0), 59), int((fraction or "0").ljust(6, "0")))
+    except ValueError:
+        return None
+
+
+def _whole(text: str | None) -> int | None:
+    """Parse an IS value that fits a column of 32 bits."""
+    try:
+        number = int(text or "")
+    except ValueError:
+        return None
+    return number if -(2**31) <= number < 2**31 else None

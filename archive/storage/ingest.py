@@ -1,0 +1,265 @@
+"""Storing objects so that at no point, whatever dies, a file is without its row or a row without its file.
+
+The paths are put on the unlink list, then the files are written, then one transaction indexes them and takes
+them off the list. What is left on the list is removed from disk (`storage.unlinking`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from sqlalchemy import delete, func
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import OperationalError
+
+from archive import db, errors, ledger, model
+from archive.storage import files, health, indexing, rows, unlinking
+from archive.storage.header import Header
+
+#: How often the indexing transaction is begun anew because another process was at the same objects.
+_INDEX_TRIES = 10
+#: SQLSTATE of serialization_failure and deadlock_detected.
+_TRY_AGAIN = {"40001", "40P01"}
+#: No file is begun this long after its path was listed, long before a sweep would clear it.
+_LATEST_BEGIN_S = unlinking.STORING_GRACE.total_seconds() / 4
+
+
+class Ending(StrEnum):
+    """What became of an offered object."""
+
+    #: It is on disk and in the index.
+    STORED = "stored"
+    #: The same bytes are there already.
+    DUPLICATE = "duplicate"
+    #: Its SOP Instance UID is there with other bytes, which are kept.
+    DIFFERS = "differs"
+    #: It could not be read or written; nothing of it is left.
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """An object to be stored."""
+
+    #: What a report calls it: a path, or who sent it.
+    name: str
+    header: Header
+    #: Gives the bytes of the whole Part 10 file; may be called more than once.
+    content: Callable[[], Iterable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one object."""
+
+    incoming: Incoming
+    ending: Ending
+    #: Of a stored object.
+    size_bytes: int = 0
+    #: Of a failed one: StorageError (the disk) or SourceError (what was offered).
+    error: errors.ArchiveError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """An object with its place on the unlink list."""
+
+    incoming: Incoming
+    path: str
+    unlink_id: int
+
+
+def store(
+    file_system: model.FileSystem,
+    objects: Sequence[Incoming],
+    *,
+    source: str | None = None,
+    after_step: files.Step = files.no_step,
+) -> list[Result]:
+    """Store objects in two transactions; one that is there already is compared and left out.
+
+    `source` is the AE title that sent them, which is counted; None for imports and copies.
+    Steps: `listed`, for each file `part` and `renamed`, `synced`, `indexing` (before the commit), `indexed`,
+    and `cleared` if another process was faster with some.
+
+    Raises:
+        StorageError: the file system is not what it was; nothing was written.
+    """
+    problem = health.marker_problem_of(file_system)
+    if problem is not None:
+        raise errors.StorageError(problem)
+    distinct = {incoming.header.sop_uid: incoming for incoming in reversed(objects)}
+    first = [incoming for incoming in objects if distinct[incoming.header.sop_uid] is incoming]
+    later = [incoming for incoming in objects if distinct[incoming.header.sop_uid] is not incoming]
+    results = _store_distinct(file_system, first, source, after_step)
+    if later:
+        results += store(file_system, later, source=source, after_step=after_step)
+    return results
+
+
+def _store_distinct(
+    file_system: model.FileSystem, objects: Sequence[Incoming], source: str | None, after_step: files.Step
+) -> list[Result]:
+    taken, listed = _list(file_system, objects)
+    begun = time.monotonic()
+    after_step("listed")
+    results = [_compare(incoming, copies) for incoming, copies in taken]
+    pending, failed = _write(file_system, listed, begun, after_step)
+    if failed:
+        written_ids = {p.unlink_id for p in pending}
+        _forget(entry.unlink_id for entry in listed if entry.unlink_id not in written_ids)
+    if pending:
+        results += _index(file_system, pending, [e.incoming for e in listed], source, after_step)
+    return results + failed
+
+
+def _list(
+    file_system: model.FileSystem, objects: Sequence[Incoming]
+) -> tuple[list[tuple[Incoming, indexing.Copies]], list[_Listed]]:
+    """Put the paths of new objects on the unlink list; return what is there already, and what is new."""
+    now = datetime.now(UTC)
+    with db.transaction() as session:
+        known = indexing.known(session, [o.header.sop_uid for o in objects])
+        new = {
+            files.path_for(o.header.study_uid, o.header.series_uid, o.header.sop_uid, now): o
+            for o in objects
+            if not indexing.is_taken(o.header, known.get(o.header.sop_uid))
+        }
+        ids: dict[str, int] = {}
+        if new:
+            values = [
+                {
+                    "file_system_id": file_system.id,
+                    "path": path,
+                    "reason": model.UnlinkReason.STORING,
+                    "next_attempt_at": func.now() + unlinking.STORING_GRACE,
+                }
+                for path in new
+            ]
+            statement = insert(model.Unlink).returning(model.Unlink.path, model.Unlink.id)
+            ids.update(session.execute(statement.values(values)).all())
+    fresh = {id(o) for o in new.values()}
+    taken = [(o, known[o.header.sop_uid]) for o in objects if id(o) not in fresh]
+    return taken, [_Listed(o, path, ids[path]) for path, o in new.items()]
+
+
+def _compare(incoming: Incoming, copies: indexing.Copies) -> Result:
+    """Tell whether an object that is there is offered with the same bytes."""
+    digest = hashlib.sha256()
+    try:
+        for chunk in incoming.content():
+            digest.update(chunk)
+    except OSError as exc:
+        return Result(incoming, Ending.FAILED, error=_source_error(incoming, exc))
+    return _already_there(incoming, digest.hexdigest(), copies)
+
+
+def _already_there(incoming: Incoming, sha256: str, copies: indexing.Copies) -> Result:
+    return Result(incoming, Ending.DUPLICATE if sha256 in copies.sha256 else Ending.DIFFERS)
+
+
+def _write(
+    file_system: model.FileSystem, listed: Sequence[_Listed], begun: float, after_step: files.Step
+) -> tuple[list[rows.Pending], list[Result]]:
+    """Write the files; an unreadable object fails alone, a disk that refuses fails all that follow."""
+    pending: list[rows.Pending] = []
+    failed: list[Result] = []
+    refusal: errors.StorageError | None = None
+    root, unsynced = Path(file_system.path), set[Path]()
+    for entry in listed:
+        if refusal is None and time.monotonic() - begun > _LATEST_BEGIN_S:
+            refusal = errors.Interrupted(f"{entry.incoming.name}: the objects before it took too long to store")
+        if refusal is not None:
+            failed.append(Result(entry.incoming, Ending.FAILED, error=refusal))
+            continue
+        try:
+            content = entry.incoming.content()
+            written = files.write(root, entry.path, content, unsynced=unsynced, after_step=after_step)
+            pending.append(rows.Pending(entry.incoming.header, written, entry.unlink_id))
+        except errors.StorageError as exc:
+            refusal = exc
+            failed.append(Result(entry.incoming, Ending.FAILED, error=exc))
+        except OSError as exc:
+            failed.append(Result(entry.incoming, Ending.FAILED, error=_source_error(entry.incoming, exc)))
+    try:
+        files.sync_folders(root, unsynced)
+    except errors.StorageError as exc:
+        _remove(root, pending)
+        return [], [Result(entry.incoming, Ending.FAILED, error=exc) for entry in listed]
+    if pending:
+        after_step("synced")
+    return pending, failed
+
+
+def _remove(root: Path, pending: Iterable[rows.Pending]) -> None:
+    for p in pending:
+        files.remove(root, p.written.path)
+
+
+def _index(
+    file_system: model.FileSystem,
+    pending: Sequence[rows.Pending],
+    objects: Sequence[Incoming],
+    source: str | None,
+    after_step: files.Step,
+) -> list[Result]:
+    """Index what was written; what another process stored meanwhile is compared and removed."""
+    offered = {incoming.header.sop_uid: incoming for incoming in objects}
+    try:
+        refused = _index_in_turn(file_system, pending, source, after_step)
+    except errors.Interrupted as exc:
+        _remove(Path(file_system.path), pending)
+        _forget(p.unlink_id for p in pending)
+        return [Result(offered[p.header.sop_uid], Ending.FAILED, error=exc) for p in pending]
+    after_step("indexed")
+    if refused:
+        unlinking.clear_entries(file_system, [p.unlink_id for p in pending if p.header.sop_uid in refused])
+        after_step("cleared")
+    return [
+        _already_there(offered[p.header.sop_uid], p.written.sha256, refused[p.header.sop_uid])
+        if p.header.sop_uid in refused
+        else Result(offered[p.header.sop_uid], Ending.STORED, p.written.size_bytes)
+        for p in pending
+    ]
+
+
+def _index_in_turn(
+    file_system: model.FileSystem, pending: Sequence[rows.Pending], source: str | None, after_step: files.Step
+) -> dict[str, indexing.Copies]:
+    """Run the indexing transaction, anew when another process was at the same objects."""
+    for _ in range(_INDEX_TRIES):
+        try:
+            with db.transaction() as session:
+                refused = indexing.add(session, file_system.id, pending)
+                stored = [p for p in pending if p.header.sop_uid not in refused]
+                if source is not None and stored:
+                    size_bytes = sum(p.written.size_bytes for p in stored)
+                    ledger.add_received(
+                        session, file_system.owner_device, source, size_bytes=size_bytes, objects=len(stored)
+                    )
+                after_step("indexing")
+            return refused
+        except rows.Raced:
+            continue
+        except OperationalError as exc:
+            if getattr(exc.orig, "sqlstate", None) not in _TRY_AGAIN:
+                raise
+    raise errors.StorageError(
+        f"{len(pending)} objects could not be indexed: {_INDEX_TRIES} times others were at the same studies"
+    )
+
+
+def _forget(unlink_ids: Iterable[int]) -> None:
+    """Take paths off the list under which nothing was written."""
+    with db.transaction() as session:
+        session.execute(delete(model.Unlink).where(model.Unlink.id.in_(list(unlink_ids))))
+
+
+def _source_error(incoming: Incoming, exc: OSError) -> errors.SourceError:
+    return errors.SourceError(f"{incoming.name} could not be read: {exc.strerror or exc}")

@@ -1,0 +1,1 @@
+"""Where an EXPORT task can send objects: one file per URI scheme."""

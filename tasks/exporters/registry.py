@@ -1,0 +1,52 @@
+"""Which URI schemes an EXPORT task can send to: one file each in `tasks/exporters/`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from archive.query import StoredObject
+from config.device import Exporter
+from tasks.errors import InvalidError
+from tasks.exporters import folder, noop
+from tasks.outcome import Outcome
+from tasks.work import Work
+
+
+class Sender(Protocol):
+    """How objects get to one sort of destination."""
+
+    #: It reads the objects' files.
+    reads_files: bool
+
+    def check(self, exporter: Exporter) -> None:
+        """Refuse an exporter that can never work.
+
+        Raises:
+            InvalidError: names the exporter, the value and what was expected.
+        """
+
+    def destination(self, exporter: Exporter) -> str | None:
+        """Return what caps, holds and circuit breakers go by; None: they do not concern it."""
+
+    def send(self, exporter: Exporter, objects: list[StoredObject], work: Work) -> Outcome:
+        """Send the objects, one outcome each."""
+
+
+SENDERS: dict[str, Sender] = {"noop": noop.Noop(), "file": folder.Folder()}
+
+
+def sender_for(exporter: Exporter) -> Sender:
+    """Return the sender for the scheme of the exporter's URI.
+
+    Raises:
+        InvalidError: this version has none, or the URI cannot work.
+    """
+    sender = SENDERS.get(exporter.scheme)
+    if sender is None:
+        known = ", ".join(f"{scheme}:" for scheme in sorted(SENDERS))
+        raise InvalidError(
+            f"Exporter {exporter.id} has dcmURI {exporter.uri}, a scheme that this version cannot export to; "
+            f"expected one of {known}"
+        )
+    sender.check(exporter)
+    return sender

@@ -1,0 +1,116 @@
+"""EXPORT: a study, series or object to the exporter named in the task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from archive import db, query
+from archive.query import StoredObject
+from config.device import Device, Exporter
+from tasks.errors import ConflictError, InvalidError, PermanentError
+from tasks.exporters import registry
+from tasks.outcome import Outcome
+from tasks.record import NewTask, TaskView
+from tasks.registry import task_kind
+from tasks.state import Status
+from tasks.store import Target
+from tasks.work import Work
+
+
+@task_kind("EXPORT")
+class Export:
+    """Send a study, series or object to an exporter. Source: EXPORT tasks of dcm4chee-arc-light."""
+
+    name: ClassVar[str] = "EXPORT"
+    slug: ClassVar[str] = "export"
+    reads_files: ClassVar[bool] = True
+    is_housekeeping: ClassVar[bool] = False
+
+    def validate(self, new: NewTask, device: Device) -> NewTask:
+        """Check exporter and queue at the device; queue and destination follow from the exporter.
+
+        Raises:
+            InvalidError: the exporter, its queue or its scheme is unknown; the text names it.
+        """
+        if not new.exporter_id or not new.study_uid:
+            raise InvalidError("an EXPORT task needs an ExporterID and a StudyInstanceUID")
+        exporter = device.exporters.get(new.exporter_id)
+        if exporter is None:
+            raise InvalidError(f"No Exporter configured with ID:{new.exporter_id}")
+        if exporter.queue not in device.queues:
+            raise InvalidError(f"No Queue configured with name:{exporter.queue}")
+        sender = registry.sender_for(exporter)
+        return replace(
+            new,
+            queue=exporter.queue,
+            local_aet=new.local_aet or exporter.ae_title,
+            destination=sender.destination(exporter),
+        )
+
+    def target_on(
+        self, device: Device, task: Mapping[str, Any], *, exporter_id: str | None, queue: str | None
+    ) -> Target:
+        """Return the exporter's queue and AE at that device.
+
+        Raises:
+            ConflictError: the device lacks exporter, queue or AE, or cannot export there.
+        """
+        del queue  # of an export it is the exporter's
+        wanted = exporter_id or task["exporter_id"]
+        exporter = device.exporters.get(wanted)
+        if exporter is None:
+            raise ConflictError(
+                f"Cannot reschedule Export Task{{id={task['id']}}} to Exporter{{id={wanted}}} "
+                f"not configured at Device{{name={device.name}}}"
+            )
+        if exporter.queue not in device.queues:
+            raise ConflictError(
+                f"Cannot reschedule Task{{id={task['id']}}} on Queue{{name={exporter.queue}}} "
+                f"not configured at Device{{name={device.name}}}"
+            )
+        aet = exporter.ae_title or task["local_aet"]
+        if aet is not None and device.ae_for(aet) is None:
+            raise ConflictError(f"No such Application Entity{{dicomAETitle={aet}}} on new device{{name={device.name}}}")
+        try:
+            sender = registry.sender_for(exporter)
+        except InvalidError as error:
+            raise ConflictError(str(error)) from error
+        destination = sender.destination(exporter)
+        return Target(device.name, exporter.queue, exporter.id, aet, destination, sender.reads_files)
+
+    def process(self, task: TaskView, work: Work) -> Outcome:
+        """Send every object of the entity that this round has not confirmed yet.
+
+        Raises:
+            PermanentError: the exporter is not at this device any more.
+        """
+        exporter = _exporter(task, work.device)
+        sender = registry.sender_for(exporter)
+        objects = _objects(task, work.device) if sender.reads_files else []
+        if sender.reads_files and not objects:
+            return Outcome(Status.WARNING, f"Could not find {_entity(task)}")
+        return sender.send(exporter, objects, work)
+
+
+def _exporter(task: TaskView, device: Device) -> Exporter:
+    exporter = device.exporters.get(task.exporter_id or "")
+    if exporter is None:
+        raise PermanentError(f"No Exporter configured with ID:{task.exporter_id} at device {device.name}")
+    return exporter
+
+
+def _objects(task: TaskView, device: Device) -> list[StoredObject]:
+    assert task.study_uid is not None  # noqa: S101 - validate() saw to it
+    study_uid = task.study_uid
+    return db.insist(
+        lambda session: list(
+            query.objects_of(session, study_uid, task.series_uid, task.sop_uid, device_name=device.name)
+        )
+    )
+
+
+def _entity(task: TaskView) -> str:
+    levels = (("Instance", task.sop_uid), ("Series", task.series_uid), ("Study", task.study_uid))
+    return " of ".join(f"{level}[uid={uid}]" for level, uid in levels if uid)

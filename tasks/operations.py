@@ -1,0 +1,257 @@
+"""Schedule, cancel, reschedule and delete: one task is a bulk call with an id.
+
+A bulk call is cut into transactions of at most about a second, in the order of task ids; each is atomic,
+the call is not. A task that is refused is counted once and never met again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from archive import configuration, db
+from config.device import Device
+from tasks import query as queries
+from tasks import store
+from tasks.errors import ConflictError, InvalidError, NotFoundError
+from tasks.moving import Change, Mover
+from tasks.query import TaskQuery
+from tasks.record import NewTask, Task, TaskView
+from tasks.registry import kind_of
+from tasks.state import WAITING, Event, Status, may
+from tasks.store import By, Taken
+
+#: How many tasks one transaction of a bulk call takes at first, and at most.
+_FIRST_CHUNK = 1000
+_LARGEST_CHUNK = 20_000
+#: A transaction of a bulk call should take about so long.
+_CHUNK_S = 0.5
+
+
+@dataclass(slots=True)
+class BulkResult:
+    """What a bulk call did, or would do."""
+
+    count: int = 0
+    failed: int = 0
+    #: Why tasks were refused, with the number of tasks.
+    refusals: Counter[str] = field(default_factory=Counter)
+    #: Number of changed tasks by the device where they are now.
+    by_device: Counter[str] = field(default_factory=Counter)
+    #: Number of changed tasks by the status that they had.
+    by_status: Counter[str] = field(default_factory=Counter)
+    operation_id: str | None = None
+
+    def refuse(self, reason: str, number: int = 1) -> None:
+        """Count tasks that were refused."""
+        self.failed += number
+        self.refusals[reason] += number
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A task that was asked for, and whether it was there already."""
+
+    task: TaskView
+    existed: bool = False
+
+
+def schedule(new: NewTask, by: By, *, allow_duplicate: bool = False) -> Scheduled:
+    """Make a task; an equal one that still waits is returned instead, unless duplicates are allowed.
+
+    Raises:
+        NotFoundError: its device is not ours.
+        InvalidError: a parameter cannot be used; nothing was made.
+    """
+    device = our_device(new.device)
+    checked = kind_of(new.kind).validate(new, device)
+    with db.transaction() as session:
+        waiting = None if allow_duplicate else _equal_waiting(session, checked)
+        if waiting is not None:
+            return Scheduled(waiting, existed=True)
+        return Scheduled(store.insert_tasks(session, [checked], by)[0])
+
+
+def schedule_all(new: Sequence[NewTask], by: By) -> list[TaskView]:
+    """Make many tasks in one transaction, or none of them.
+
+    Raises:
+        NotFoundError: the device of one is not ours.
+        InvalidError: a parameter of one cannot be used.
+    """
+    checked = [kind_of(task.kind).validate(task, our_device(task.device)) for task in new]
+    with db.transaction() as session:
+        return store.insert_tasks(session, checked, by)
+
+
+def our_device(name: str) -> Device:
+    """Return the device with this name.
+
+    Raises:
+        NotFoundError: the configuration has none, or arcfleet does not run it.
+    """
+    cluster = configuration.current()
+    device = cluster.devices.get(name)
+    if device is None:
+        raise NotFoundError(f"Unknown Device: {name}, expected one of {', '.join(cluster.ours)}")
+    if not device.is_ours:
+        raise NotFoundError(f"Device: {name} is not run by arcfleet, expected one of {', '.join(cluster.ours)}")
+    return device
+
+
+def cancel_one(task_id: int, wanted: TaskQuery, by: By) -> None:
+    """Cancel one task.
+
+    Raises:
+        NotFoundError: there is none with this id that fits the path.
+        ConflictError: it is done.
+    """
+    with db.transaction() as session:
+        task = _one(session, task_id, wanted)
+        if not may(task.status, Event.CANCEL):
+            raise ConflictError(f"Cannot cancel Task with status: {task.status}")
+        store.cancel(session, [task], by)
+
+
+def reschedule_one(task_id: int, wanted: TaskQuery, change: Change, by: By) -> None:
+    """Schedule one task anew, on its own device or on the first of `change.devices`.
+
+    Raises:
+        NotFoundError: there is none with this id that fits the path.
+        InvalidError: a device, exporter or queue is unknown.
+        ConflictError: the target cannot run it.
+    """
+    mover = Mover(configuration.current(), change)
+    with db.transaction() as session:
+        task = _one(session, task_id, wanted)
+        moves = mover.assign(session, [task])
+        if moves.refused:
+            raise ConflictError(moves.refused[0][1])
+        store.reschedule(session, moves.accepted, by, mover.columns())
+
+
+def delete_one(task_id: int, wanted: TaskQuery, by: By) -> None:
+    """Delete one task of any status.
+
+    Raises:
+        NotFoundError: there is none with this id that fits the path.
+    """
+    with db.transaction() as session:
+        store.delete_tasks(session, [_one(session, task_id, wanted)], by)
+
+
+def cancel(wanted: TaskQuery, by: By, *, dry_run: bool = False) -> BulkResult:
+    """Cancel all matching tasks.
+
+    Raises:
+        InvalidError: a status is asked for that cannot be cancelled.
+    """
+    for status in wanted.statuses:
+        if not may(status, Event.CANCEL):
+            raise InvalidError(f"Cannot cancel tasks with status: {status}")
+
+    def step(session: Session, tasks: list[Taken], result: BulkResult, operation: By) -> None:
+        chosen = [task for task in tasks if may(task.status, Event.CANCEL)]
+        for task in tasks:
+            if not may(task.status, Event.CANCEL):
+                result.refuse(f"Cannot cancel Task with status: {task.status}")
+        _count(result, [(task, task.device) for task in chosen])
+        if not dry_run:
+            store.cancel(session, chosen, operation)
+
+    return _in_chunks(wanted, by, step, lock=not dry_run)
+
+
+def reschedule(wanted: TaskQuery, change: Change, by: By, *, dry_run: bool = False) -> BulkResult:
+    """Schedule all matching tasks anew; several devices share what can run there evenly.
+
+    Raises:
+        InvalidError: a device, exporter or queue is unknown.
+        ConflictError: a device is not one of the cluster.
+    """
+    mover = Mover(configuration.current(), change)
+
+    def step(session: Session, tasks: list[Taken], result: BulkResult, operation: By) -> None:
+        moves = mover.assign(session, tasks)
+        for _, reason in moves.refused:
+            result.refuse(reason)
+        _count(result, [(task, target.device) for task, target in moves.accepted])
+        if not dry_run:
+            store.reschedule(session, moves.accepted, operation, mover.columns())
+
+    return _in_chunks(wanted, by, step, lock=not dry_run)
+
+
+def delete(wanted: TaskQuery, by: By, *, dry_run: bool = False) -> BulkResult:
+    """Delete all matching tasks of any status."""
+
+    def step(session: Session, tasks: list[Taken], result: BulkResult, operation: By) -> None:
+        _count(result, [(task, task.device) for task in tasks])
+        if not dry_run:
+            store.delete_tasks(session, tasks, operation)
+
+    return _in_chunks(wanted, by, step, lock=not dry_run)
+
+
+Step = Callable[[Session, list[Taken], BulkResult, By], None]
+
+
+def _in_chunks(wanted: TaskQuery, by: By, step: Step, *, lock: bool) -> BulkResult:
+    result = BulkResult(operation_id=by.operation_id or str(uuid4()))
+    operation = By(by.actor, by.reason, result.operation_id)
+    after_id, size = 0, _FIRST_CHUNK
+    # Tasks made while the call runs are not meant by it.
+    with db.transaction() as session:
+        highest = session.execute(text("SELECT coalesce(max(id), 0) FROM task")).scalar_one()
+    while True:
+        began = time.monotonic()
+        with db.transaction() as session:
+            tasks = store.take(session, [*wanted.conditions(), Task.id <= highest], after_id, size, lock=lock)
+            if tasks:
+                step(session, tasks, result, operation)
+        if len(tasks) < size:
+            return result
+        after_id = tasks[-1].id
+        size = _next_size(size, time.monotonic() - began)
+
+
+def _next_size(size: int, took_s: float) -> int:
+    return max(_FIRST_CHUNK // 10, min(_LARGEST_CHUNK, size * 4, int(size * _CHUNK_S / max(took_s, 0.001))))
+
+
+def _count(result: BulkResult, changed: Sequence[tuple[Taken, str]]) -> None:
+    result.count += len(changed)
+    result.by_device.update(device for _, device in changed)
+    result.by_status.update(task.status.value for task, _ in changed)
+
+
+def _one(session: Session, task_id: int, wanted: TaskQuery) -> Taken:
+    found = store.take(session, [*wanted.conditions(), Task.id == task_id], 0, 1)
+    if not found:
+        raise NotFoundError(f"No such Task : {task_id}")
+    return found[0]
+
+
+def _equal_waiting(session: Session, new: NewTask) -> TaskView | None:
+    # Two requests for the same thing at once wait for each other here, so that one task is made.
+    entity = "/".join(str(part) for part in (new.kind, new.exporter_id, new.study_uid, new.series_uid, new.sop_uid))
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 1))"), {"key": entity})
+    same = TaskQuery(
+        kinds=(new.kind,),
+        devices=(new.device,),
+        statuses=(Status.SCHEDULED, Status.SCHEDULED_FOR_RETRY),
+        exporter_ids=(new.exporter_id,) if new.exporter_id else (),
+        study_uid=new.study_uid,
+    )
+    equal = (
+        task
+        for task in queries.find(session, same, queries.Page(order="createdTime"))
+        if task.status in WAITING and (task.series_uid, task.sop_uid) == (new.series_uid, new.sop_uid)
+    )
+    return next(equal, None)

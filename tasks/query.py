@@ -1,0 +1,123 @@
+"""One filter for tasks: for a single one, for lists, counts, CSV and bulk changes alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy.orm import Session
+
+from tasks import slots
+from tasks.record import Task, TaskView
+from tasks.state import Status
+
+#: Rows that a list reads from the database at once.
+FETCH_SIZE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQuery:
+    """Which tasks are meant; every field that is not empty must match."""
+
+    ids: tuple[int, ...] = ()
+    kinds: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    statuses: tuple[Status, ...] = ()
+    batch_id: str | None = None
+    exporter_ids: tuple[str, ...] = ()
+    local_aet: str | None = None
+    remote_aet: str | None = None
+    destination_aet: str | None = None
+    study_uid: str | None = None
+    #: Inclusive bounds; None: open.
+    created: tuple[datetime | None, datetime | None] = (None, None)
+    updated: tuple[datetime | None, datetime | None] = (None, None)
+
+    #: Fields that do not narrow a request down: they come from its path.
+    _FROM_PATH = frozenset({"kinds", "queues"})
+
+    @property
+    def is_unfiltered(self) -> bool:
+        """Tell whether nothing but the path narrows this down: bulk changes then want `all=true`."""
+        empty = ((), None, (None, None))
+        return all(getattr(self, f.name) in empty for f in fields(self) if f.name not in self._FROM_PATH)
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return the conditions of the WHERE clause."""
+        several = (
+            (Task.kind, self.kinds), (Task.device, self.devices), (Task.queue, self.queues),
+            (Task.status, tuple(status.value for status in self.statuses)), (Task.exporter_id, self.exporter_ids),
+        )  # fmt: skip
+        single = (
+            (Task.batch_id, self.batch_id), (Task.local_aet, self.local_aet), (Task.remote_aet, self.remote_aet),
+            (Task.destination_aet, self.destination_aet), (Task.study_uid, self.study_uid),
+        )  # fmt: skip
+        found: list[ColumnElement[bool]] = [Task.id == slots.ids(self.ids)] if self.ids else []
+        found += [
+            column == values[0] if len(values) == 1 else column.in_(values) for column, values in several if values
+        ]
+        found += [column == value for column, value in single if value is not None]
+        for column, (low, high) in ((Task.created_time, self.created), (Task.updated_time, self.updated)):
+            found += [column >= low] if low is not None else []
+            found += [column <= high] if high is not None else []
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a list, in which order. `order` is createdTime, updatedTime or scheduledTime, `-` descends."""
+
+    offset: int = 0
+    limit: int | None = None
+    order: str = "-updatedTime"
+
+
+ORDERS = {
+    "createdTime": Task.created_time,
+    "updatedTime": Task.updated_time,
+    "scheduledTime": Task.scheduled_time,
+}
+
+
+def find(session: Session, query: TaskQuery, page: Page = Page()) -> Iterator[TaskView]:
+    """Yield the matching tasks of a page, read from the database in parts, so that memory stays flat."""
+    selected = _ordered(select(Task.__table__).where(*query.conditions()), page.order)
+    if page.offset:
+        selected = selected.offset(page.offset)
+    if page.limit is not None:
+        selected = selected.limit(page.limit)
+    rows = session.execute(selected, execution_options={"yield_per": FETCH_SIZE})
+    for row in rows.mappings():
+        yield TaskView.of(row)
+
+
+def _ordered(selected: Select[tuple[object, ...]], order: str) -> Select[tuple[object, ...]]:
+    column = ORDERS[order.removeprefix("-")]
+    if order.startswith("-"):
+        return selected.order_by(column.desc(), Task.id.desc())
+    return selected.order_by(column, Task.id)
+
+
+def get(session: Session, task_id: int) -> TaskView | None:
+    """Return one task, or None."""
+    row = session.execute(select(Task.__table__).where(Task.id == task_id)).mappings().one_or_none()
+    return None if row is None else TaskView.of(row)
+
+
+def count(session: Session, query: TaskQuery) -> int:
+    """Return how many tasks match."""
+    return session.scalars(select(func.count()).select_from(Task).where(*query.conditions())).one()
+
+
+def count_by_status(session: Session, query: TaskQuery) -> dict[Status, int]:
+    """Return how many tasks match, by status; statuses without a task are left out."""
+    rows: Sequence[tuple[str, int]] = [
+        (status, number)
+        for status, number in session.execute(
+            select(Task.status, func.count()).where(*query.conditions()).group_by(Task.status)
+        )
+    ]
+    return {Status(status): number for status, number in rows}

@@ -1,0 +1,358 @@
+"""Every statement that writes the status of a task. Nothing else in the project does.
+
+Each change locks the task row, asks the table of `tasks.state`, and writes with the status (and for
+reports of a run, the open run) as a guard. The lock comes in a statement of its own: the next statement
+then sees what was committed while it waited, the run rows included.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Integer, RowMapping, cast, delete, func, insert, literal, select, update
+from sqlalchemy.orm import Session
+
+from tasks import history, slots, state
+from tasks.history import Arrow
+from tasks.record import NewTask, Task, TaskView
+from tasks.run import Ending, Run, Stop
+from tasks.slots import NOW
+from tasks.state import Event, Status
+
+#: Columns that a bulk call looks at before it decides.
+_TAKEN = (
+    Task.id, Task.kind, Task.status, Task.device, Task.queue, Task.exporter_id, Task.local_aet, Task.remote_aet,
+    Task.destination_aet, Task.study_uid, Task.series_uid, Task.sop_uid, Task.scheduled_time,
+)  # fmt: skip
+
+T = TypeVar("T")
+K = TypeVar("K")
+
+_ENDINGS = {
+    Event.SUCCEED: Ending.COMPLETED,
+    Event.WARN: Ending.WARNING,
+    Event.FAIL: Ending.FAILED,
+    Event.RETRY: Ending.RETRY,
+    Event.LOSE: Ending.LOST,
+    Event.GIVE_BACK: Ending.GIVEN_BACK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who changes something, and why."""
+
+    actor: str
+    reason: str | None = None
+    operation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A locked task row, as far as a decision about it needs it."""
+
+    id: int
+    kind: str
+    status: Status
+    device: str
+    queue: str
+    exporter_id: str | None
+    local_aet: str | None
+    remote_aet: str | None
+    destination_aet: str | None
+    study_uid: str | None
+    series_uid: str | None
+    sop_uid: str | None
+    scheduled_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a rescheduled task shall run, and as what."""
+
+    device: str
+    queue: str
+    exporter_id: str | None = None
+    local_aet: str | None = None
+    destination: str | None = None
+    #: The device must reach the files of the study.
+    reads_files: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a run ended, as its worker says."""
+
+    event: Event
+    #: Written to outcome_message.
+    outcome: str | None = None
+    #: Written to error_message.
+    error: str | None = None
+    #: For RETRY: how long to wait.
+    delay: timedelta = timedelta(0)
+    #: This ending counts as a failed attempt.
+    counts: bool = False
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A task that this worker has taken for one run."""
+
+    task: TaskView
+    run_id: int
+    came_from: Status
+    node: str
+
+
+def insert_tasks(session: Session, new: Sequence[NewTask], by: By) -> list[TaskView]:
+    """Insert tasks as SCHEDULED, in the given order, and note their devices to be woken."""
+    if not new:
+        return []
+    values = [
+        {**asdict(task), "status": Status.SCHEDULED.value, "scheduled_time": task.scheduled_time or func.now()}
+        for task in new
+    ]
+    made = session.execute(insert(Task).values(values).returning(*Task.__table__.columns)).mappings().all()
+    views = [TaskView.of(row) for row in made]
+    for device, group in _grouped(views, lambda view: view.device).items():
+        arrow = Arrow(Event.CREATE, None, Status.SCHEDULED, None, device, by.actor, None, by.reason, by.operation_id)
+        session.execute(history.record(arrow, [view.id for view in group]))
+    slots.wake(session, {view.device for view in views})
+    return views
+
+
+def claim(
+    session: Session, task_id: int, run_id: int, token: str, *, node: tuple[int, str], lease: timedelta
+) -> Claimed | None:
+    """Take a reserved task for one run; None if the message is stale or the task is not waiting any more.
+
+    Args:
+        session: the transaction.
+        task_id: from the message.
+        run_id: from the message.
+        token: from the message; an older one than the reservation's is refused.
+        node: id and name of the worker.
+        lease: how long the run may stay without a heartbeat.
+    """
+    row = _locked(session, task_id)
+    if row is None or not state.may(Status(row["status"]), Event.CLAIM):
+        return None
+    came_from = Status(row["status"])
+    run = session.execute(
+        update(Run)
+        .where(Run.id == run_id, Run.task_id == task_id, Run.token == token)
+        .where(Run.device == row["device"], Run.queue == row["queue"])
+        .where(Run.claimed_at.is_(None), Run.ended_at.is_(None))
+        .values(claimed_at=NOW, progress_at=NOW, node_id=node[0], lease_until=NOW + lease, came_from=came_from.value)
+        .returning(Run.id)
+    ).one_or_none()
+    if run is None:
+        return None
+    to = state.next_status(came_from, Event.CLAIM)
+    assert to is not None  # noqa: S101 - an arrow of CLAIM leads to a status
+    changed = _write(session, task_id, came_from, {"status": to.value, "started_time": NOW, "ended_time": None})
+    arrow = Arrow(Event.CLAIM, came_from, to, changed["device"], changed["device"], node[1], run_id)
+    session.execute(history.record(arrow, [task_id]))
+    return Claimed(TaskView.of(changed), run_id, came_from, node[1])
+
+
+def report(session: Session, task_id: int, run_id: int, said: Report, by: By) -> Status | None:
+    """End a run as its worker says; the task changes only if it is still the task of this run.
+
+    Returns the task's new status, or None if the run had ended before, or the task was cancelled,
+    rescheduled or deleted meanwhile: then only the run row ends.
+    """
+    row = _locked(session, task_id)
+    run = session.execute(
+        select(Run.came_from, Run.device, Run.stop_reason).where(Run.id == run_id, Run.ended_at.is_(None))
+    ).one_or_none()
+    if run is None:
+        return None
+    slots.wake(session, {run.device} | ({row["device"]} if row is not None else set()))
+    before = Status(row["status"]) if row is not None else None
+    if row is None or before is None or not state.may(before, said.event):
+        slots.end(session, run_id, Ending.LOST if said.event is Event.LOSE else Ending.STOPPED)
+        return None
+    slots.end(session, run_id, _ENDINGS[said.event])
+    after = state.next_status(before, said.event, came_from=Status(run.came_from))
+    assert after is not None  # noqa: S101 - no report deletes
+    _write(session, task_id, before, {"status": after.value, "ended_time": NOW, **_said(said, row)})
+    reason = said.reason or said.error or said.outcome
+    arrow = Arrow(said.event, before, after, row["device"], row["device"], by.actor, run_id, reason)
+    session.execute(history.record(arrow, [task_id]))
+    return after
+
+
+def _said(said: Report, row: RowMapping) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if said.outcome is not None:
+        values["outcome_message"] = said.outcome
+    if said.error is not None:
+        values["error_message"] = said.error
+    if said.counts:
+        values["failures"] = Task.failures + 1
+    if said.event is Event.RETRY:
+        values["scheduled_time"] = NOW + said.delay
+    if said.event is Event.LOSE:
+        values["scheduled_time"] = NOW
+    if said.event is Event.GIVE_BACK:
+        values["ended_time"] = row["ended_time"]
+    else:
+        lost = said.event is Event.LOSE or said.reason == LOST_TOO_OFTEN
+        values["lost_leases"] = Task.lost_leases + 1 if lost else 0
+    return values
+
+
+#: Reason of a FAIL by a spent budget of lost leases: the count is kept, to be read.
+LOST_TOO_OFTEN = "lost too often"
+
+
+def lose(session: Session, task_id: int, run_id: int, budgets: Mapping[tuple[str, str], int], by: By) -> Status | None:
+    """End a run whose lease is over or whose process died; its task goes back, or FAILED when lost too often.
+
+    Args:
+        session: the transaction.
+        task_id: the run's task; it may be gone.
+        run_id: the run.
+        budgets: (device, queue) to arcTaskMaxLostLeases.
+        by: who found it, and how.
+    """
+    row = _locked(session, task_id)
+    if row is not None and row["status"] == Status.IN_PROCESS:
+        budget = budgets.get((row["device"], row["queue"]), 3)
+        if row["lost_leases"] + 1 >= budget:
+            text = (
+                f"{by.reason or 'the lease was lost'}; lost {row['lost_leases'] + 1} times in a row, at most {budget}"
+            )
+            return report(session, task_id, run_id, Report(Event.FAIL, error=text, reason=LOST_TOO_OFTEN), by)
+    return report(session, task_id, run_id, Report(Event.LOSE, reason=by.reason), by)
+
+
+def take(
+    session: Session, conditions: Iterable[ColumnElement[bool]], after_id: int, limit: int, *, lock: bool = True
+) -> list[Taken]:
+    """Return (and lock) the next matching tasks above an id, in the order of ids."""
+    query = select(*_TAKEN).where(*conditions, Task.id > after_id).order_by(Task.id).limit(limit)
+    rows: Sequence[Sequence[Any]] = session.execute(query.with_for_update() if lock else query).all()
+    return [Taken(row[0], row[1], Status(row[2]), *row[3:]) for row in rows]
+
+
+def cancel(session: Session, tasks: Sequence[Taken], by: By) -> int:
+    """Cancel locked tasks that are not done, and ask their runs to stop."""
+    chosen = [task for task in tasks if state.may(task.status, Event.CANCEL)]
+    return _change(session, chosen, Event.CANCEL, Stop.CANCEL, by, {"ended_time": func.now()})
+
+
+def reschedule(session: Session, moves: Sequence[tuple[Taken, Target]], by: By, changes: Mapping[str, Any]) -> int:
+    """Schedule locked tasks anew, each where its target says; running ones are asked to stop first.
+
+    Args:
+        session: the transaction.
+        moves: each task with its target.
+        by: who, and why.
+        changes: further columns to write, such as scheduled_time; failures and messages are cleared
+            unless `keep` is said by leaving them out (see `operations.reschedule`).
+    """
+    count = 0
+    for target, group in _grouped(moves, lambda move: move[1]).items():
+        tasks = [task for task, _ in group]
+        values = {
+            "device": target.device,
+            "queue": target.queue,
+            "exporter_id": target.exporter_id,
+            "local_aet": target.local_aet,
+            "destination": target.destination,
+            "round": Task.round + _starts_anew(target),
+            "ended_time": None,
+            "started_time": None,
+            **changes,
+        }
+        count += _change(session, tasks, Event.RESCHEDULE, Stop.RESCHEDULE, by, values, to_device=target.device)
+    return count
+
+
+def _starts_anew(target: Target) -> ColumnElement[int]:
+    # What a COMPLETED task sent is sent again; so is everything when the destination is another one.
+    done = Task.status.in_([Status.COMPLETED.value, Status.WARNING.value])
+    other = Task.exporter_id.is_distinct_from(literal(target.exporter_id))
+    return cast(done | other, Integer)
+
+
+def delete_tasks(session: Session, tasks: Sequence[Taken], by: By) -> int:
+    """Delete locked tasks of any status; their runs are asked to stop, history stays."""
+    if not tasks:
+        return 0
+    task_ids = [task.id for task in tasks]
+    session.execute(delete(Task).where(Task.id == slots.ids(task_ids)))
+    slots.ask_to_stop(session, task_ids, Stop.DELETE, by.reason)
+    _record_groups(session, tasks, Event.DELETE, by, None)
+    return len(tasks)
+
+
+def note_progress(session: Session, task_id: int, run_id: int, progress: Mapping[str, Any]) -> None:
+    """Write the progress of a run to its task, if it still is the task of this run. Writes no status."""
+    alive = select(Run.id).where(Run.id == run_id, Run.ended_at.is_(None)).exists()
+    session.execute(
+        update(Task)
+        .where(Task.id == task_id, Task.status == Status.IN_PROCESS.value, alive)
+        .values(progress=dict(progress))
+    )
+    session.execute(update(Run).where(Run.id == run_id, Run.ended_at.is_(None)).values(progress_at=NOW))
+
+
+def _change(
+    session: Session, tasks: Sequence[Taken], event: Event, stop: Stop, by: By, values: Mapping[str, Any],
+    *, to_device: str | None = None,
+) -> int:  # fmt: skip
+    if not tasks:
+        return 0
+    task_ids = [task.id for task in tasks]
+    to = state.next_status(tasks[0].status, event)
+    assert to is not None  # noqa: S101 - events of this function lead to a status
+    session.execute(
+        update(Task).where(Task.id == slots.ids(task_ids)).values(status=to.value, updated_time=func.now(), **values)
+    )
+    may_run = [task.id for task in tasks if not task.status.is_done]
+    # A run may still be ending although its task was cancelled before: the same statement finds it.
+    slots.ask_to_stop(session, task_ids if event is Event.RESCHEDULE else may_run, stop, by.reason)
+    _record_groups(session, tasks, event, by, to, to_device=to_device)
+    slots.wake(session, {to_device} if to_device else {task.device for task in tasks})
+    return len(tasks)
+
+
+def _record_groups(
+    session: Session, tasks: Sequence[Taken], event: Event, by: By, to: Status | None, *, to_device: str | None = None
+) -> None:
+    for (status, device), group in _grouped(tasks, lambda task: (task.status, task.device)).items():
+        arrow = Arrow(
+            event, status, to, device, (to_device or device) if to else None, by.actor, None, by.reason,
+            by.operation_id,
+        )  # fmt: skip
+        session.execute(history.record(arrow, [task.id for task in group]))
+
+
+def _locked(session: Session, task_id: int) -> RowMapping | None:
+    query = select(Task.__table__).where(Task.id == task_id).with_for_update()
+    return session.execute(query).mappings().one_or_none()
+
+
+def _write(session: Session, task_id: int, guard: Status, values: Mapping[str, Any]) -> RowMapping:
+    changed = session.execute(
+        update(Task)
+        .where(Task.id == task_id, Task.status == guard.value)
+        .values(updated_time=NOW, **values)
+        .returning(*Task.__table__.columns)
+    )
+    return changed.mappings().one()
+
+
+def _grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    groups: dict[K, list[T]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups

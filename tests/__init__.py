@@ -1,0 +1,1 @@
+"""All tests; `tests.lab` is what they run clusters with."""

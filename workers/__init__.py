@@ -1,0 +1,1 @@
+"""How tasks run: the Celery app, queues, dispatch, one run, leases, rescue, beat."""

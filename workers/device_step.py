@@ -1,0 +1,199 @@
+"""What `--device` does to a Celery worker: its channel, its name, its size, its heartbeat."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from celery import bootsteps, signals
+from celery.worker import state as worker_state
+from sqlalchemy import Engine, func, insert, select
+from sqlalchemy.orm import Session
+
+from archive import configuration, db, schema
+from config import settings
+from config.device import Device
+from tasks.control import DEAD_AFTER, WorkerNode
+from workers import beat, dispatch, revoke, version
+from workers.execute import Node
+from workers.heartbeat import Heartbeat, Held
+from workers.parent import end_with_parent
+from workers.queues import channel_of, declared, ids_of
+
+_log = structlog.get_logger()
+
+#: Processes of a housekeeping node: one deletes, one answers what beat sends.
+HOUSEKEEPING_PROCESSES = 2
+
+#: Processes of a worker at most, unless `--concurrency` says otherwise.
+MOST_PROCESSES = 8
+
+
+class DeviceStep(bootsteps.Step):  # type: ignore[misc]
+    """Binds the worker to one device before anything of it starts."""
+
+    def __init__(self, parent: Any, device: str | None = None, housekeeping: bool = False, **options: Any) -> None:
+        super().__init__(parent, **options)
+        schema.check(settings.current().database())
+        found = _device(device)
+        channel = channel_of(found.name, housekeeping=housekeeping)
+        # `celery worker` without -n calls itself celery@host.
+        name, _, host = parent.hostname.partition("@")
+        most = int(options.get("concurrency") or MOST_PROCESSES)
+        self.wanted = HOUSEKEEPING_PROCESSES if housekeeping else _processes(found, most)
+        node = _register(found.name, channel, None if name == "celery" else name, host, self.wanted)
+        parent.hostname = node.name
+        parent.concurrency = parent.min_concurrency = self.wanted
+        parent.app.amqp.queues = [declared(channel)]
+        settings.export_node(str(node.id))
+        parent.arcfleet = Binding(node, found.name, channel, None if housekeeping else most)
+
+
+class Binding:
+    """What this worker is bound to."""
+
+    def __init__(self, node: Node, device: str, channel: str, follows_up_to: int | None) -> None:
+        self.node = node
+        self.device = device
+        self.channel = channel
+        #: Grow and shrink with the configuration up to so many processes; None: stay.
+        self.follows_up_to = follows_up_to
+
+
+class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts the heartbeat when the pool is there; it goes on until the last run has ended."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._worker = parent
+
+    def start(self, parent: Any) -> None:
+        """Start heartbeat and dispatcher, and tell them when runs die and when the worker stops."""
+        binding: Binding = parent.arcfleet
+        engine = _own_engine()
+        dispatcher = dispatch.start(parent.app)
+        stand_in = beat.Tick(binding.node.name, dispatcher)
+        heartbeat = Heartbeat(binding.node, binding.device, engine, held_runs, self._follow, stand_in)
+        heartbeat.start()
+
+        def ready(**_: Any) -> None:
+            dispatcher.look_again(binding.device, all_of_them=True)
+
+        def failed(task_id: str, **_: Any) -> None:
+            # Our handler reports all errors itself: what arrives here is a process that has died.
+            if (found := ids_of(task_id)) is not None:
+                heartbeat.died(found[1])
+
+        def stopping(**_: Any) -> None:
+            heartbeat.shut_down()
+
+        def stopped(**_: Any) -> None:
+            heartbeat.end()
+            dispatch.stop()
+
+        def revoked(request: Any, **_: Any) -> None:
+            # Terminated by remote control: no failure is told, but the process is gone.
+            failed(task_id=request.id)
+
+        revoke.replace_command()
+        signals.worker_ready.connect(ready, weak=False)
+        signals.task_revoked.connect(revoked, weak=False)
+        signals.task_failure.connect(failed, weak=False)
+        signals.worker_shutting_down.connect(stopping, weak=False)
+        signals.worker_shutdown.connect(stopped, weak=False)
+
+    def stop(self, parent: Any) -> None:
+        """Do nothing yet: runs still end, and their leases must be renewed meanwhile."""
+
+    terminate = stop
+
+    def _follow(self, device: Device) -> None:
+        """Grow or shrink the pool when the configured parallelism has changed."""
+        binding: Binding = self._worker.arcfleet
+        if binding.follows_up_to is None:
+            return
+        wanted = _processes(device, binding.follows_up_to)
+        pool = self._worker.pool
+        difference = wanted - self._worker.concurrency
+        if difference and pool is not None and self._worker.consumer is not None:
+            _log.info("pool follows the configuration", processes=wanted, before=self._worker.concurrency)
+            self._worker.concurrency = wanted
+            self._worker.consumer.call_soon(pool.grow if difference > 0 else pool.shrink, abs(difference))
+
+
+def held_runs() -> Mapping[int, Held]:
+    """Return the runs that this worker's pool has, by id, with the process that runs each."""
+    while True:
+        try:
+            requests = list(worker_state.reserved_requests) + list(worker_state.active_requests)
+            break
+        except RuntimeError:  # the main thread changed the set meanwhile
+            continue
+    found = {}
+    for request in requests:
+        if (ids := ids_of(request.id)) is not None:
+            found[ids[1]] = Held(ids[1], request.worker_pid)
+    return found
+
+
+def _device(name: str | None) -> Device:
+    cluster = configuration.current()
+    known = ", ".join(cluster.ours) or "none"
+    if name is None:
+        raise SystemExit(f"arcfleet: --device is missing, expected one of {known}")
+    device = cluster.devices.get(name)
+    if device is None or not device.is_ours:
+        raise SystemExit(f"arcfleet: unknown device {name!r} in --device, expected one of {known}")
+    return device
+
+
+def _processes(device: Device, most: int) -> int:
+    return max(1, min(most, sum(queue.max_tasks_parallel for queue in device.queues.values())))
+
+
+def _register(device: str, channel: str, name: str | None, host: str, concurrency: int) -> Node:
+    host = host or platform.node()
+
+    def register(session: Session) -> Node:
+        # Numbers are given out one at a time.
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"node of {channel}", 0))))
+        alive = select(WorkerNode.name).where(
+            WorkerNode.stopped_at.is_(None), WorkerNode.seen_at > func.clock_timestamp() - DEAD_AFTER
+        )
+        taken = set(session.scalars(alive))
+        numbered = (f"{channel}.{number}@{host}" for number in range(1, len(taken) + 2))
+        chosen = f"{name}@{host}" if name else next(full for full in numbered if full not in taken)
+        made = insert(WorkerNode).values(
+            name=chosen, device=device, channel=channel, host=host, pid=os.getpid(), version=version.VERSION,
+            concurrency=concurrency,
+        )  # fmt: skip
+        return Node(session.scalars(made.returning(WorkerNode.id)).one(), chosen)
+
+    return db.insist(register)
+
+
+def _own_engine() -> Engine:
+    return db.make_engine(settings.current().database(), pool_size=1, application_name="arcfleet heartbeat")
+
+
+def _child_starts(**_: Any) -> None:
+    """Prepare a process of the pool: it ends with its parent, and has connections of its own."""
+    end_with_parent()
+    db.use(db.make_engine(settings.current().database(), pool_size=2, application_name="arcfleet run"))
+    # Imported here: the application imports this module.
+    from workers.app import app
+
+    dispatch.start(app)
+
+
+def _child_ends(**_: Any) -> None:
+    dispatch.stop()
+
+
+signals.worker_process_init.connect(_child_starts)
+signals.worker_process_shutdown.connect(_child_ends)

@@ -1,0 +1,214 @@
+"""Send what may run: after each commit that woke a device, and by sweeps. The row is the truth, the message a hint.
+
+All of it happens in one thread per process, so that a request, the end of a run and beat never wait for
+the broker. Nothing is reserved while the broker does not answer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import structlog
+from sqlalchemy import event, select
+from sqlalchemy.orm import Session
+
+from archive import configuration, db
+from config import settings
+from config.device import Device, Queue
+from tasks import admission, slots
+from tasks.admission import PauseState
+from tasks.control import Pause
+from tasks.run import Ending
+from tasks.slots import RESERVATION_LEASE, Reservation
+from workers.broker import Broker, BrokerError
+from workers.queues import channel_of
+
+_log = structlog.get_logger()
+
+#: Seconds between two probes of a broker that is away.
+_PROBE_EVERY_S = 1.0
+
+#: Name of the Celery task of housekeeping jobs.
+HOUSEKEEPING_TASK = "housekeeping.run"
+
+#: After so long a message that nobody claimed, and that no channel holds, is taken for lost.
+UNCLAIMED_FOR = timedelta(seconds=2)
+
+
+class Dispatcher:
+    """The sending thread of this process."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._woken: set[str] = set()
+        #: Devices whose unclaimed reservations shall be looked at; True: all of them, however young.
+        self._again: dict[str, bool] = {}
+        self._jobs: list[tuple[str, list[str]]] = []
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._away_until = 0.0
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread = threading.Thread(target=self._loop, name="dispatch", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Send what was woken before, then end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def wake(self, devices: Collection[str]) -> None:
+        """Look soon at what may run on these devices; never waits."""
+        with self._changed:
+            self._woken |= set(devices)
+            self._changed.notify()
+
+    def look_again(self, device: str, *, all_of_them: bool = False) -> None:
+        """Send soon again what nobody has claimed; never waits.
+
+        Args:
+            device: whose reservations.
+            all_of_them: however young: a worker of the device has just started.
+        """
+        with self._changed:
+            self._again[device] = all_of_them or self._again.get(device, False)
+            self._woken.add(device)
+            self._changed.notify()
+
+    def send_job(self, channel: str, args: list[str]) -> None:
+        """Send a housekeeping job soon; what cannot be sent is sent again by beat."""
+        with self._changed:
+            self._jobs.append((channel, args))
+            self._changed.notify()
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._woken or self._jobs or self._stopping):
+                    self._changed.wait()
+                if not (self._woken or self._jobs):
+                    break
+                devices, self._woken = self._woken, set()
+                again, self._again = self._again, {}
+                jobs, self._jobs = self._jobs, []
+            self._send_jobs(jobs)
+            try:
+                for device in sorted(devices):
+                    self._serve(device, again.get(device))
+            except db.OUTAGES as outage:
+                # The sweep comes back to it.
+                _log.warning("database away, not dispatching", error=db.first_line(outage))
+        self._broker.close()
+
+    def _send_jobs(self, jobs: list[tuple[str, list[str]]]) -> None:
+        for channel, args in jobs:
+            try:
+                self._broker.send_task(channel, HOUSEKEEPING_TASK, list(args))
+            except BrokerError as error:
+                _log.warning("broker away, housekeeping waits", job=args, error=str(error))
+
+    def _serve(self, device_name: str, again: bool | None) -> None:
+        device = configuration.current().devices.get(device_name)
+        if device is None or not device.is_ours:
+            return
+        try:
+            waiting = self._waiting(device)
+            if again is not None:
+                self._send_again(device, waiting, all_of_them=again)
+            # Stale messages of cancelled tasks pile up while no worker takes them: few, and so they stay.
+            if waiting < 2 * sum(queue.max_tasks_parallel for queue in device.queues.values()):
+                self._send_new(device)
+        except BrokerError as error:
+            self._away_until = time.monotonic() + _PROBE_EVERY_S
+            _log.warning("broker away, nothing is sent", error=str(error))
+
+    def _waiting(self, device: Device) -> int:
+        if time.monotonic() < self._away_until:
+            raise BrokerError("it was away a moment ago")
+        return sum(self._broker.depth(channel_of(device.name, housekeeping=other)) for other in (False, True))
+
+    def _send_new(self, device: Device) -> None:
+        with db.transaction() as session:
+            due = slots.queues_with_due_tasks(session, [(device.name, queue) for queue in device.queues])
+        for _, name in sorted(due):
+            self._send(self._reserve(device, device.queues[name]))
+
+    def _reserve(self, device: Device, queue: Queue) -> list[Reservation]:
+        with db.transaction() as session:
+            if refusals(session, device, queue.name, slots.database_time(session)):
+                return []
+            return slots.reserve(session, device.name, queue.name, queue.max_tasks_parallel)
+
+    def _send_again(self, device: Device, waiting: int, *, all_of_them: bool) -> None:
+        # An empty channel has lost the message: a worker that takes one claims it at once.
+        older_than = RESERVATION_LEASE if waiting else UNCLAIMED_FOR
+        with db.transaction() as session:
+            renewed = slots.renew_reservations(session, device.name, older_than=None if all_of_them else older_than)
+        if renewed:
+            _log.info("sending again", device=device.name, messages=len(renewed))
+        self._send(renewed)
+
+    def _send(self, reserved: Sequence[Reservation]) -> None:
+        for number, reservation in enumerate(reserved):
+            try:
+                self._broker.send(reservation)
+            except BrokerError:
+                with db.transaction() as session:
+                    slots.release(session, [r.run_id for r in reserved[number:]], Ending.UNSENT)
+                raise
+
+
+def refusals(session: Session, device: Device, queue: str, now: datetime) -> list[admission.Refusal]:
+    """Return why nothing of this queue may start now; none: it may."""
+    return admission.queue_refusals(
+        configuration.current(), device.name, queue, pauses_of(session, device.name), zone_of(device), now
+    )
+
+
+def pauses_of(session: Session, device: str) -> list[PauseState]:
+    """Return the pauses that operators set for this device."""
+    rows = session.scalars(select(Pause).where(Pause.device == device)).all()
+    return [PauseState(row.queue, row.draining, row.who, row.why, row.until) for row in rows]
+
+
+def zone_of(device: Device) -> ZoneInfo:
+    """Return the time zone of a device's processing windows."""
+    return ZoneInfo(device.time_zone or settings.current().timezone)
+
+
+_dispatcher: Dispatcher | None = None
+
+
+def start(app: Any) -> Dispatcher:
+    """Start the dispatcher of this process; from now on commits wake it."""
+    global _dispatcher
+    if _dispatcher is None:
+        _dispatcher = Dispatcher(Broker(app))
+        _dispatcher.start()
+        event.listen(Session, "after_commit", _after_commit)
+    return _dispatcher
+
+
+def stop() -> None:
+    """Stop the dispatcher of this process."""
+    global _dispatcher
+    if _dispatcher is not None:
+        event.remove(Session, "after_commit", _after_commit)
+        _dispatcher.stop()
+        _dispatcher = None
+
+
+def _after_commit(session: Session) -> None:
+    devices = session.info.pop("wake", None)
+    if devices and _dispatcher is not None:
+        _dispatcher.wake(devices)

@@ -1,0 +1,1 @@
+"""Real PostgreSQL and Valkey out of wheels, for a machine that has no servers."""
