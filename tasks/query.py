@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Select, func, select
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from tasks import slots
 from tasks.record import Task, TaskView
-from tasks.state import Status
+from tasks.state import WAITING, Status
 
 #: Rows that a list reads from the database at once.
 FETCH_SIZE = 1000
@@ -35,6 +35,8 @@ class TaskQuery:
     #: Inclusive bounds; None: open.
     created: tuple[datetime | None, datetime | None] = (None, None)
     updated: tuple[datetime | None, datetime | None] = (None, None)
+    #: Who asked for the task.
+    requester_user: str | None = None
 
     #: Fields that do not narrow a request down: they come from its path.
     _FROM_PATH = frozenset({"kinds", "queues"})
@@ -54,6 +56,7 @@ class TaskQuery:
         single = (
             (Task.batch_id, self.batch_id), (Task.local_aet, self.local_aet), (Task.remote_aet, self.remote_aet),
             (Task.destination_aet, self.destination_aet), (Task.study_uid, self.study_uid),
+            (Task.requester_user, self.requester_user),
         )  # fmt: skip
         found: list[ColumnElement[bool]] = [Task.id == slots.ids(self.ids)] if self.ids else []
         found += [
@@ -64,6 +67,11 @@ class TaskQuery:
             found += [column >= low] if low is not None else []
             found += [column <= high] if high is not None else []
         return found
+
+
+def narrowed(query: TaskQuery, *, statuses: tuple[Status, ...], requester_user: str | None) -> TaskQuery:
+    """Return the query with these statuses, and with those tasks only that this user asked for (None: any)."""
+    return replace(query, statuses=statuses, requester_user=requester_user)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +129,9 @@ def count_by_status(session: Session, query: TaskQuery) -> dict[Status, int]:
         )
     ]
     return {Status(status): number for status, number in rows}
+
+
+def count_waiting(session: Session, device: str, *, at_most: int) -> int:
+    """Return how many tasks of a device wait, counting no further than told."""
+    waiting = select(Task.id).where(Task.device == device, Task.status.in_([status.value for status in WAITING]))
+    return session.scalars(select(func.count()).select_from(waiting.limit(at_most).subquery())).one()

@@ -14,10 +14,10 @@ from archive import configuration, db
 from archive.storage import unlinking
 from config.device import Cluster, Device
 from tasks import purge
-from tasks.control import HousekeepingJob
+from tasks.control import DEAD_AFTER, HousekeepingJob
 from tasks.slots import NOW
 from workers.dispatch import Dispatcher
-from workers.queues import channel_of
+from workers.queues import HOUSEKEEPING, channel_of
 
 _log = structlog.get_logger()
 
@@ -105,15 +105,18 @@ def _keep(session: Session, cluster: Cluster) -> None:
     _known = now_wanted
 
 
+# Only where somebody takes it: what is due for a device that is away is made up once when it is back.
 _TAKE = text(
     """
     UPDATE housekeeping_job SET sent_at = clock_timestamp(),
            next_run_at = CASE WHEN next_run_at <= clock_timestamp()
                               THEN clock_timestamp() + make_interval(secs => interval_s) ELSE next_run_at END
     WHERE (device, file_system_group, job) IN (
-        SELECT device, file_system_group, job FROM housekeeping_job
-        WHERE next_run_at <= clock_timestamp()
-           OR (sent_at < clock_timestamp() - :lost AND (started_at IS NULL OR started_at < sent_at))
+        SELECT device, file_system_group, job FROM housekeeping_job AS j
+        WHERE (next_run_at <= clock_timestamp()
+               OR (sent_at < clock_timestamp() - :lost AND (started_at IS NULL OR started_at < sent_at)))
+          AND EXISTS (SELECT 1 FROM worker_node AS w WHERE w.channel = j.device || :housekeeping
+                      AND w.stopped_at IS NULL AND w.seen_at > clock_timestamp() - :dead_after)
         FOR UPDATE SKIP LOCKED)
     RETURNING device, file_system_group, job
     """
@@ -121,7 +124,7 @@ _TAKE = text(
 
 
 def _take_due(session: Session) -> list[Job]:
-    rows = session.execute(_TAKE, {"lost": _LOST_AFTER}).all()
+    rows = session.execute(_TAKE, {"lost": _LOST_AFTER, "housekeeping": HOUSEKEEPING, "dead_after": DEAD_AFTER}).all()
     return [(row.device, row.file_system_group, row.job) for row in rows]
 
 

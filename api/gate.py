@@ -1,0 +1,91 @@
+"""Whether the database and the broker answer, asked by one thread each, so that a frozen server blocks no request."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import anyio
+import anyio.to_thread
+
+#: Seconds for which an answer is believed.
+_BELIEVED_S = 0.5
+#: Seconds that a request waits for an answer.
+_PATIENCE_S = 1.2
+
+
+class AwayError(Exception):
+    """The server did not answer in time, or not as expected."""
+
+
+class Probe:
+    """Asks a server in a thread of its own, when somebody wants to know and the last answer is old."""
+
+    def __init__(self, name: str, ask: Callable[[], None], failures: tuple[type[Exception], ...]) -> None:
+        """Prepare; the thread starts with the first question.
+
+        Args:
+            name: of the thread.
+            ask: returns if the server answers.
+            failures: what `ask` raises if it does not.
+        """
+        self._name = name
+        self._ask = ask
+        self._failures = failures
+        self._changed = threading.Condition()
+        self._answered_at = float("-inf")
+        self._asked_at: float | None = None
+        self._wrong: str | None = "not asked yet"
+
+    def is_fresh(self) -> bool:
+        """Tell whether the server answered well a moment ago."""
+        return self._wrong is None and time.monotonic() - self._answered_at < _BELIEVED_S
+
+    def wrong(self, patience_s: float = _PATIENCE_S) -> str | None:
+        """Return what is wrong with the server; None: it answers. Waits for at most the patience."""
+        with self._changed:
+            if time.monotonic() - self._answered_at < _BELIEVED_S:
+                return self._wrong
+            if self._asked_at is None:
+                self._asked_at = time.monotonic()
+                threading.Thread(target=self._look, name=self._name, daemon=True).start()
+            asked_at = self._asked_at
+            left_s = asked_at + patience_s - time.monotonic()
+            if self._changed.wait_for(lambda: self._answered_at >= asked_at, timeout=max(0.0, left_s)):
+                return self._wrong
+        return f"no answer for {time.monotonic() - asked_at:.0f} s"
+
+    def _look(self) -> None:
+        wrong: str | None = None
+        try:
+            self._ask()
+        except self._failures as error:
+            lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+            wrong = lines[0] if lines else type(error).__name__
+        with self._changed:
+            self._wrong, self._answered_at, self._asked_at = wrong, time.monotonic(), None
+            self._changed.notify_all()
+
+
+class Gate:
+    """Lets requests pass while the database answers."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    async def passable(self) -> None:
+        """Return at once if the database answered a moment ago, else ask it.
+
+        Raises:
+            AwayError: it does not answer.
+        """
+        if self._probe.is_fresh():
+            return
+        if self._limiter is None:
+            # Those who wait here must not take the threads of those who work.
+            self._limiter = anyio.CapacityLimiter(40)
+        wrong = await anyio.to_thread.run_sync(self._probe.wrong, limiter=self._limiter)
+        if wrong is not None:
+            raise AwayError(wrong)

@@ -1,0 +1,105 @@
+"""The events feed: every transition once, in the order of commits, for followers that must miss nothing.
+
+A sequence number alone would lose transitions: a transaction may take a low number and commit late. So a
+row is delivered only when every transaction that began before it has ended, ordered by transaction; the
+cursor names the life of the database too, because numbers begin anew after a restore.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from tasks import history
+from tasks.control import ClusterIdentity
+from tasks.errors import InvalidError, TaskError
+from tasks.history import History, Transition
+
+#: Transitions in one page at most.
+MOST = 1000
+
+
+class CursorExpiredError(TaskError):
+    """The cursor is of another life of the database; `first` is the first valid one."""
+
+    def __init__(self, message: str, first: Cursor) -> None:
+        super().__init__(message)
+        self.first = first
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a follower is: behind this transition."""
+
+    #: Which life of the database (cluster_identity.epoch).
+    epoch: str
+    xid: int = 0
+    seq: int = 0
+    #: How many tasks of that history row were delivered.
+    delivered: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.xid}.{self.seq}.{self.delivered}"
+
+    @classmethod
+    def parse(cls, given: str) -> Cursor:
+        """Read a cursor as it was handed out.
+
+        Raises:
+            InvalidError: it is none.
+        """
+        epoch, *numbers = given.split(".")
+        if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
+            raise InvalidError(f"after={given}: expected the cursor of an earlier answer")
+        return cls(epoch, *(int(number) for number in numbers))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some transitions, and the cursor behind them."""
+
+    transitions: list[Transition]
+    cursor: Cursor
+
+
+def first(session: Session) -> Cursor:
+    """Return the cursor before all transitions that are kept."""
+    return Cursor(session.scalars(select(ClusterIdentity.epoch)).one())
+
+
+def read(session: Session, after: Cursor | None, limit: int = MOST) -> Page:
+    """Return the next transitions behind a cursor; none: nothing more has happened yet.
+
+    Raises:
+        CursorExpiredError: the database was restored since.
+    """
+    start = first(session)
+    cursor = after or start
+    if cursor.epoch != start.epoch:
+        raise CursorExpiredError(f"cursor {cursor} is of another life of the database; start again at {start}", start)
+    found: list[Transition] = []
+    for row in _settled(session, cursor, limit):
+        begun = cursor.delivered if row.seq == cursor.seq else 0
+        some = list(history.expand(row))[begun : begun + limit - len(found)]
+        found += some
+        cursor = Cursor(start.epoch, int(row.xid), row.seq, begun + len(some))
+        if len(found) >= limit:
+            break
+    return Page(found, cursor)
+
+
+def _settled(session: Session, cursor: Cursor, limit: int) -> list[History]:
+    """Return rows from the cursor's own on whose transaction no running one can precede any more."""
+    query = (
+        select(History)
+        .where(
+            text("(history.xid, history.seq) >= (CAST(CAST(:xid AS text) AS xid8), :seq)"),
+            text("history.xid < pg_snapshot_xmin(pg_current_snapshot())"),
+        )
+        .order_by(History.xid, History.seq)
+        .limit(limit + 1)
+        .params(xid=str(cursor.xid), seq=cursor.seq)
+    )
+    return list(session.scalars(query))
