@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Iterable
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote_plus
 
 import structlog
 from fastapi import Request, Response
@@ -134,6 +135,7 @@ def of_error(request: Request, error: Exception) -> Response:
         case AwayError():
             status, message, headers = _away(str(error))
         case _ if isinstance(error, db.OUTAGES):
+            request.app.state.database_probe.doubt()
             _log.warning("database away", path=request.url.path, error=db.first_line(error))
             status, message, headers = _away(db.first_line(error))
         case ConfigError() | ArchiveError() | TaskError():
@@ -199,7 +201,7 @@ def warned(response: Response, warnings: Iterable[str]) -> Response:
 def without_token(request: Request) -> str:
     """Return the query string as it was sent, but for an access token."""
     parts = request.url.query.split("&")
-    return "&".join(part for part in parts if part.partition("=")[0].lower() != "access_token")
+    return "&".join(part for part in parts if unquote_plus(part.partition("=")[0]).lower() != "access_token")
 
 
 def to_json(value: object) -> bytes:

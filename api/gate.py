@@ -42,6 +42,11 @@ class Probe:
         """Tell whether the server answered well a moment ago."""
         return self._wrong is None and time.monotonic() - self._answered_at < _BELIEVED_S
 
+    def doubt(self) -> None:
+        """Believe the last answer no more: somebody has found otherwise."""
+        with self._changed:
+            self._answered_at = float("-inf")
+
     def wrong(self, patience_s: float = _PATIENCE_S) -> str | None:
         """Return what is wrong with the server; None: it answers. Waits for at most the patience."""
         with self._changed:

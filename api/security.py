@@ -12,7 +12,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
-from sqlalchemy import exists, func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from api.answers import Forbidden, Unauthorized
@@ -88,7 +88,7 @@ def identify(request: Request) -> Caller:
     with db.transaction() as session:
         if token is not None:
             return _bearer(session, token, host)
-        if request.app.state.beyond_loopback or session.scalar(select(exists(select(ApiToken.id)))):
+        if request.app.state.beyond_loopback or session.scalar(select(select(ApiToken.id).exists())):
             raise Unauthorized("expected a token: Authorization: Bearer TOKEN (see `arcfleet token add`)")
     _refuse_foreign_pages(request)
     return Caller("local", Role.OPERATOR, host)
@@ -135,6 +135,11 @@ def is_loopback(host: str) -> bool:
         return host.lower() in _LOOPBACK_NAMES
 
 
+def is_local(address: str) -> bool:
+    """Tell whether `host:port` can be reached from this machine alone."""
+    return is_loopback(address.rpartition(":")[0].strip("[]"))
+
+
 def refuse_open_door(addresses: Sequence[str]) -> None:
     """See that a token exists if one of the addresses can be reached from elsewhere.
 
@@ -144,11 +149,11 @@ def refuse_open_door(addresses: Sequence[str]) -> None:
     Raises:
         SettingsError: none exists.
     """
-    outside = [address for address in addresses if not is_loopback(address.rpartition(":")[0].strip("[]"))]
+    outside = [address for address in addresses if not is_local(address)]
     if not outside:
         return
     with db.transaction() as session:
-        if not session.scalar(select(exists(select(ApiToken.id).where(*_valid())))):
+        if not session.scalar(select(select(ApiToken.id).where(*_valid()).exists())):
             raise SettingsError(
                 f"REST would listen on {outside[0]}, which others can reach, and nobody has a token: run "
                 "`arcfleet token add NAME --role operator` first, or listen on 127.0.0.1"
@@ -163,7 +168,7 @@ def add_token(name: str, role: Role, created_by: str, expires_at: datetime | Non
     """
     token = _PREFIX + secrets.token_urlsafe(32)
     with db.transaction() as session:
-        if session.scalar(select(exists(select(ApiToken.id).where(ApiToken.name == name)))):
+        if session.scalar(select(select(ApiToken.id).where(ApiToken.name == name).exists())):
             raise ConflictError(f"Token {name}: the name is taken, expected a new one (see `arcfleet token list`)")
         session.add(
             ApiToken(name=name, role=role.value, sha256=_digest(token), created_by=created_by, expires_at=expires_at)
@@ -194,7 +199,7 @@ def revoke_token(name: str) -> None:
         row.revoked_at = datetime.now(UTC)
 
 
-def _valid() -> tuple[object, ...]:
+def _valid() -> tuple[ColumnElement[bool], ...]:
     not_expired = or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > func.now())
     return ApiToken.revoked_at.is_(None), not_expired
 

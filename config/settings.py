@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     api_port: Port = Field(default=8080, description="a TCP port from 1 to 65535")
     flower_host: str = Field(default="127.0.0.1", description="the address on which Flower listens")
     flower_port: Port = Field(default=5555, description="a TCP port from 1 to 65535")
+    token: SecretStr | None = Field(default=None, description="a bearer token, for commands with --url")
     tls_cert: Path | None = Field(default=None, description="a file with the certificate, PEM")
     tls_key: Path | None = Field(default=None, description="a file with the private key, PEM")
     tls_ca: Path | None = Field(default=None, description="a file with the certificates that are trusted, PEM")
@@ -230,13 +231,17 @@ def override(**values: object) -> None:
         raise
 
 
-def forget() -> None:
-    """Drop what the environment says, here and for child processes; `override` then says where to begin anew."""
-    global _current
-    with _lock:
-        for name in [name for name in os.environ if name.startswith(told.PREFIX)]:
-            del os.environ[name]
-        _current = None
+def isolate(*, home: Path, temporary: Path) -> None:
+    """Begin anew in a home, as if the environment said nothing else, here and for child processes.
+
+    Args:
+        home: the new one; its `arcfleet.toml` counts.
+        temporary: where child processes put temporary files.
+    """
+    for name in [name for name in os.environ if name.startswith(told.PREFIX)]:
+        del os.environ[name]
+    os.environ["TMPDIR"] = str(temporary)
+    override(home=home)
 
 
 def node_id() -> str | None:

@@ -12,7 +12,7 @@ from config.errors import SettingsError
 
 PREFIX = "ARCFLEET_"
 #: Settings that may be kept in a file of their own: `..._FILE` names it.
-SECRETS = frozenset({"database_url", "broker_url", "ldap_password", "notify"})
+SECRETS = frozenset({"database_url", "broker_url", "ldap_password", "notify", "token"})
 FILE_NAME = "arcfleet.toml"
 
 

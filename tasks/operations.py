@@ -17,9 +17,10 @@ from sqlalchemy.orm import Session
 
 from archive import configuration, db
 from config.device import Device
+from tasks import idempotency, store
 from tasks import query as queries
-from tasks import store
 from tasks.errors import ConflictError, InvalidError, NotFoundError
+from tasks.idempotency import Once
 from tasks.moving import Change, Mover
 from tasks.query import TaskQuery
 from tasks.record import NewTask, Task, TaskView
@@ -30,6 +31,8 @@ from tasks.store import By, Taken
 #: How many tasks one transaction of a bulk call takes at first, and at most.
 _FIRST_CHUNK = 1000
 _LARGEST_CHUNK = 20_000
+#: How many reasons against tasks a bulk call tells apart.
+MOST_REASONS = 1000
 #: A transaction of a bulk call should take about so long.
 _CHUNK_S = 0.5
 
@@ -49,8 +52,10 @@ class BulkResult:
     operation_id: str | None = None
 
     def refuse(self, reason: str, number: int = 1) -> None:
-        """Count tasks that were refused."""
+        """Count tasks that were refused; a reason names its task, so that only so many are kept."""
         self.failed += number
+        if reason not in self.refusals and len(self.refusals) >= MOST_REASONS:
+            reason = "for further reasons"
         self.refusals[reason] += number
 
 
@@ -60,22 +65,38 @@ class Scheduled:
 
     task: TaskView
     existed: bool = False
+    #: The request was answered before, under the same key.
+    repeated: bool = False
 
 
-def schedule(new: NewTask, by: By, *, allow_duplicate: bool = False) -> Scheduled:
+def schedule(
+    new: NewTask, by: By, *, allow_duplicate: bool = False, equal_on: Sequence[str] = (), once: Once | None = None
+) -> Scheduled:
     """Make a task; an equal one that still waits is returned instead, unless duplicates are allowed.
+
+    Args:
+        new: the task.
+        by: who wants it.
+        allow_duplicate: make it also if an equal one waits.
+        equal_on: devices whose waiting tasks count as equal; none: its own.
+        once: a key that the client gave; a repeated request gets the task of the first one.
 
     Raises:
         NotFoundError: its device is not ours.
         InvalidError: a parameter cannot be used; nothing was made.
+        ConflictError: the key was used for something else, or its task is gone.
     """
     device = our_device(new.device)
     checked = kind_of(new.kind).validate(new, device)
     with db.transaction() as session:
-        waiting = None if allow_duplicate else _equal_waiting(session, checked)
-        if waiting is not None:
-            return Scheduled(waiting, existed=True)
-        return Scheduled(store.insert_tasks(session, [checked], by)[0])
+        before = idempotency.answered(session, once) if once else None
+        if once and before:
+            return Scheduled(_made_before(session, once, before[0]), repeated=True)
+        waiting = None if allow_duplicate else _equal_waiting(session, checked, equal_on or (new.device,))
+        scheduled = Scheduled(waiting or store.insert_tasks(session, [checked], by)[0], existed=waiting is not None)
+        if once:
+            idempotency.remember(session, once, [scheduled.task.id])
+        return scheduled
 
 
 def schedule_all(new: Sequence[NewTask], by: By) -> list[TaskView]:
@@ -238,13 +259,20 @@ def _one(session: Session, task_id: int, wanted: TaskQuery) -> Taken:
     return found[0]
 
 
-def _equal_waiting(session: Session, new: NewTask) -> TaskView | None:
+def _made_before(session: Session, once: Once, task_id: int) -> TaskView:
+    task = queries.get(session, task_id)
+    if task is None:
+        raise ConflictError(f"Idempotency-Key: {once.key} made Task {task_id}, which was deleted; expected a new key")
+    return task
+
+
+def _equal_waiting(session: Session, new: NewTask, devices: Sequence[str]) -> TaskView | None:
     # Two requests for the same thing at once wait for each other here, so that one task is made.
     entity = "/".join(str(part) for part in (new.kind, new.exporter_id, new.study_uid, new.series_uid, new.sop_uid))
     session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 1))"), {"key": entity})
     same = TaskQuery(
         kinds=(new.kind,),
-        devices=(new.device,),
+        devices=tuple(devices),
         statuses=(Status.SCHEDULED, Status.SCHEDULED_FOR_RETRY),
         exporter_ids=(new.exporter_id,) if new.exporter_id else (),
         study_uid=new.study_uid,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Select, func, select
@@ -67,11 +67,6 @@ class TaskQuery:
             found += [column >= low] if low is not None else []
             found += [column <= high] if high is not None else []
         return found
-
-
-def narrowed(query: TaskQuery, *, statuses: tuple[Status, ...], requester_user: str | None) -> TaskQuery:
-    """Return the query with these statuses, and with those tasks only that this user asked for (None: any)."""
-    return replace(query, statuses=statuses, requester_user=requester_user)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,8 @@ def wake(session: Session, devices: Collection[str]) -> None:
     session.info.setdefault("wake", set()).update(devices)
 
 
-# Ten probes of ix_task_due, one a priority: a queue full of tasks for tonight costs nothing.
+# Ten probes of ix_task_due, one a priority; now() is stable, so that the index bounds the time as well: a queue
+# full of tasks for tonight costs nothing.
 _RESERVE = text(
     """
     WITH free AS (
@@ -72,7 +73,7 @@ _RESERVE = text(
         SELECT t.* FROM generate_series(9, 0, -1) AS p CROSS JOIN LATERAL (
             SELECT id, kind, status, destination, study_uid, priority, scheduled_time FROM task
             WHERE device = :device AND queue = :queue AND priority = p
-              AND status IN ('SCHEDULED', 'SCHEDULED FOR RETRY') AND scheduled_time <= clock_timestamp()
+              AND status IN ('SCHEDULED', 'SCHEDULED FOR RETRY') AND scheduled_time <= now()
               AND NOT EXISTS (SELECT 1 FROM run WHERE run.task_id = task.id AND run.ended_at IS NULL)
               AND (destination IS NULL OR NOT destination = ANY(:blocked))
             ORDER BY scheduled_time, id LIMIT (SELECT count(*) FROM free)
@@ -98,6 +99,14 @@ _RESERVE = text(
     """
 )
 
+_LOCK_DESTINATIONS = text(
+    """
+    SELECT 1 FROM destination WHERE cap IS NOT NULL OR held_by IS NOT NULL OR open_until IS NOT NULL
+    ORDER BY name FOR UPDATE
+    """
+)
+
+# A statement of its own: it sees the runs that were committed while the lock was waited for.
 _DESTINATIONS = text(
     """
     SELECT name, cap, (held_by IS NOT NULL AND (held_until IS NULL OR held_until > clock_timestamp()))
@@ -105,7 +114,6 @@ _DESTINATIONS = text(
            CASE WHEN cap IS NULL THEN 0 ELSE (
                SELECT count(*) FROM run WHERE ended_at IS NULL AND run.destination = destination.name) END AS running
     FROM destination WHERE cap IS NOT NULL OR held_by IS NOT NULL OR open_until IS NOT NULL
-    ORDER BY name FOR UPDATE
     """
 )
 
@@ -120,32 +128,44 @@ def reserve(session: Session, device: str, queue: str, slots: int) -> list[Reser
         text("SELECT set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock(hashtextextended(:key, 0))"),
         {"key": f"slots of {device}/{queue}"},
     )
+    session.execute(_LOCK_DESTINATIONS)
     limits = session.execute(_DESTINATIONS).all()
-    capped = [row for row in limits if row.cap is not None and not row.blocked]
+    # A full one is passed over like a held one: its tasks must not hide those for others behind them.
+    blocked = [row.name for row in limits if row.blocked or (row.cap is not None and row.running >= row.cap)]
+    capped = [row for row in limits if row.cap is not None and row.name not in blocked]
     rows = session.execute(
         _RESERVE,
         {
             "device": device,
             "queue": queue,
             "slots": slots,
-            "blocked": [row.name for row in limits if row.blocked],
+            "blocked": blocked,
             "capped": [row.name for row in capped],
-            "room": [max(0, row.cap - row.running) for row in capped],
+            "room": [row.cap - row.running for row in capped],
             "lease": RESERVATION_LEASE,
         },
     ).all()
     return [Reservation(r.id, r.task_id, r.token, r.kind, r.device, r.queue, r.study_uid) for r in rows]
 
 
-def renew_reservations(session: Session, device: str, *, older_than: timedelta | None = None) -> list[Reservation]:
+def count_unclaimed(session: Session, device: str, kinds: Collection[str]) -> int:
+    """Return how many reservations of a device, for tasks of these kinds, wait to be claimed."""
+    waiting = (Run.device == device, Run.kind.in_(kinds), Run.ended_at.is_(None), Run.claimed_at.is_(None))
+    return session.scalars(select(func.count()).select_from(Run).where(*waiting)).one()
+
+
+def renew_reservations(
+    session: Session, device: str, kinds: Collection[str], *, older_than: timedelta | None = None
+) -> list[Reservation]:
     """Give unclaimed reservations of a device a new token, so that their message can be sent again.
 
     Args:
         session: the transaction.
         device: whose reservations.
+        kinds: of which kinds of task.
         older_than: only those sent longer ago than this; None: all of them (a worker has just started).
     """
-    due = [Run.ended_at.is_(None), Run.claimed_at.is_(None), Run.device == device]
+    due = [Run.ended_at.is_(None), Run.claimed_at.is_(None), Run.device == device, Run.kind.in_(kinds)]
     if older_than is not None:
         due.append(Run.sent_at < NOW - older_than)
     taken = select(Run.id).where(*due).order_by(Run.id).with_for_update(skip_locked=True)
@@ -160,11 +180,13 @@ def renew_reservations(session: Session, device: str, *, older_than: timedelta |
 
 def release(session: Session, run_ids: Collection[int], ending: Ending) -> int:
     """End reservations that no worker has claimed; those claimed meanwhile stay."""
-    done = session.execute(
-        update(Run)
+    unclaimed = (
+        select(Run.id)
         .where(Run.id == ids(run_ids), Run.ended_at.is_(None), Run.claimed_at.is_(None))
-        .values(ended_at=NOW, ending=ending.value)
+        .order_by(Run.id)
+        .with_for_update()
     )
+    done = session.execute(update(Run).where(Run.id.in_(unclaimed)).values(ended_at=NOW, ending=ending.value))
     return cast("CursorResult[Any]", done).rowcount
 
 
@@ -172,6 +194,9 @@ def ask_to_stop(session: Session, task_ids: Collection[int], reason: Stop, say: 
     """Ask the open runs of these tasks to stop; a run that nobody has claimed yet ends at once."""
     if not task_ids:
         return
+    theirs = select(Run.id).where(Run.task_id == ids(task_ids), Run.ended_at.is_(None))
+    # In the order in which `release` locks them too, so that neither waits for the other for ever.
+    session.execute(theirs.order_by(Run.id).with_for_update())
     withdrawn = session.scalars(
         update(Run)
         .where(Run.task_id == ids(task_ids), Run.ended_at.is_(None), Run.claimed_at.is_(None))
@@ -187,11 +212,15 @@ def ask_to_stop(session: Session, task_ids: Collection[int], reason: Stop, say: 
 
 
 def ask_runs_to_stop(session: Session, run_ids: Collection[int], reason: Stop, say: str | None = None) -> None:
-    """Ask these claimed runs to stop, unless somebody has asked before."""
-    session.execute(
-        update(Run)
+    """Ask these claimed runs to stop, unless somebody has asked before; those that are locked are left for later."""
+    free = (
+        select(Run.id)
         .where(Run.id == ids(run_ids), Run.ended_at.is_(None), Run.stop_asked_at.is_(None))
-        .values(stop_asked_at=NOW, stop_reason=reason.value, stop_text=say)
+        .order_by(Run.id)
+        .with_for_update(skip_locked=True)
+    )
+    session.execute(
+        update(Run).where(Run.id.in_(free)).values(stop_asked_at=NOW, stop_reason=reason.value, stop_text=say)
     )
 
 
@@ -303,7 +332,7 @@ _DUE = text(
     WHERE EXISTS (
         SELECT 1 FROM generate_series(0, 9) AS p CROSS JOIN LATERAL (
             SELECT 1 FROM task WHERE task.device = d.device AND task.queue = d.queue AND priority = p
-              AND status IN ('SCHEDULED', 'SCHEDULED FOR RETRY') AND scheduled_time <= clock_timestamp()
+              AND status IN ('SCHEDULED', 'SCHEDULED FOR RETRY') AND scheduled_time <= now()
             ORDER BY scheduled_time, id LIMIT 1) AS t)
       AND EXISTS (
         SELECT 1 FROM worker_node AS w WHERE w.device = d.device AND w.stopped_at IS NULL

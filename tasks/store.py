@@ -29,6 +29,8 @@ _TAKEN = (
     Task.destination_aet, Task.study_uid, Task.series_uid, Task.sop_uid, Task.scheduled_time,
 )  # fmt: skip
 
+_TABLE = Task.metadata.tables[Task.__tablename__]
+
 T = TypeVar("T")
 K = TypeVar("K")
 
@@ -113,12 +115,13 @@ def insert_tasks(session: Session, new: Sequence[NewTask], by: By) -> list[TaskV
     """Insert tasks as SCHEDULED, in the given order, and note their devices to be woken."""
     if not new:
         return []
+    now = session.scalars(select(func.now())).one()
     values = [
-        {**asdict(task), "status": Status.SCHEDULED.value, "scheduled_time": task.scheduled_time or func.now()}
-        for task in new
+        {**asdict(task), "status": Status.SCHEDULED.value, "scheduled_time": task.scheduled_time or now} for task in new
     ]
-    made = session.execute(insert(Task).values(values).returning(*Task.__table__.columns)).mappings().all()
-    views = [TaskView.of(row) for row in made]
+    columns = Task.__table__.columns
+    made = session.execute(insert(_TABLE).returning(*columns, sort_by_parameter_order=True), values)
+    views = [TaskView.of(row) for row in made.mappings()]
     for device, group in _grouped(views, lambda view: view.device).items():
         arrow = Arrow(Event.CREATE, None, Status.SCHEDULED, None, device, by.actor, None, by.reason, by.operation_id)
         session.execute(history.record(arrow, [view.id for view in group]))
@@ -280,7 +283,9 @@ def _starts_anew(target: Target) -> ColumnElement[int]:
     # What a COMPLETED task sent is sent again; so is everything when the destination is another one.
     done = Task.status.in_([Status.COMPLETED.value, Status.WARNING.value])
     other = Task.exporter_id.is_distinct_from(literal(target.exporter_id))
-    return cast(done | other, Integer)
+    # An exporter of the same name may lead elsewhere on another device.
+    elsewhere = Task.destination.is_distinct_from(literal(target.destination))
+    return cast(done | other | elsewhere, Integer)
 
 
 def delete_tasks(session: Session, tasks: Sequence[Taken], by: By) -> int:

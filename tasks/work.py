@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,12 @@ class Work:
         Raises:
             StoppedError: the run was asked to stop, or its lease is over for good.
         """
+        if now_s() - self._flushed_s >= LOOK_EVERY_S:
+            self.flush()
+        # Last: to write may take longer than the lease lasts.
         now = now_s()
         if now - self._looked_s >= LOOK_EVERY_S or now >= self._lease_ends_s:
             self._look()
-        if now - self._flushed_s >= LOOK_EVERY_S:
-            self.flush()
 
     def begin(self, sop_uid: str) -> None:
         """Begin a sub-operation: check for a stop, note the time, and leave a trace where one is asked for."""
@@ -107,6 +108,11 @@ class Work:
             ObjectOutcomeRow.result.in_([result.value for result in CONFIRMED]),
         )
         return db.insist(lambda session: set(session.scalars(query)))
+
+    def not_ended(self, run_ids: Collection[int]) -> set[int]:
+        """Return those of these runs, of any task, that have not ended."""
+        found = db.insist(lambda session: slots.leases(session, run_ids))
+        return {lease.run_id for lease in found if not lease.has_ended}
 
     def flush(self) -> None:
         """Write outcomes and progress that wait."""
@@ -168,4 +174,5 @@ class Work:
             raise StoppedError(lease.stop_reason)
         self._looked_s = asked_s
         self._lease_ends_s = asked_s + lease.remaining_s
-        return lease.remaining_s > 0
+        # By our clock, not by what the database said: the process may have been frozen since it asked.
+        return now_s() < self._lease_ends_s

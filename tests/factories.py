@@ -8,11 +8,12 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from archive import configuration, db
 from config.device import ApplicationEntity, Cluster, Device, Exporter, Queue
-from tasks import history, query, slots, store
+from tasks import history, operations, query, slots, store
 from tasks.outcome import Outcome
 from tasks.record import NewTask, TaskView
 from tasks.slots import Reservation
@@ -81,7 +82,7 @@ def claim(reservation: Reservation, *, lease: timedelta = LEASE) -> Claimed | No
 def running(*, lease: timedelta = LEASE, **values: Any) -> Claimed:
     """Insert a task and claim it: it is IN PROCESS. Nothing else may be due in its queue."""
     [task] = insert(**values)
-    claimed = claim(*reserve(task.device, task.queue, 1), lease=lease)
+    claimed = claim(*reserve(task.device, task.queue, 30), lease=lease)
     assert claimed is not None
     assert claimed.task.id == task.id
     return claimed
@@ -144,6 +145,12 @@ def view(task_id: int) -> TaskView | None:
         return query.get(session, task_id)
 
 
+def views() -> list[TaskView]:
+    """Return all tasks by id."""
+    with db.transaction() as session:
+        return sorted(query.find(session, query.TaskQuery()), key=lambda task: task.id)
+
+
 def status_of(task_id: int) -> Status | None:
     """Return the status of a task; None: it is gone."""
     found = view(task_id)
@@ -167,6 +174,24 @@ def sql(statement: str, **values: Any) -> list[Any]:
     with db.transaction() as session:
         result: Any = session.execute(text(statement), values)
         return list(result.scalars()) if result.returns_rows else []
+
+
+def small_chunks(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Let a bulk call take so many tasks in each transaction."""
+    monkeypatch.setattr(operations, "_FIRST_CHUNK", size)
+    monkeypatch.setattr(operations, "_next_size", lambda size, took_s: size)
+
+
+def empty() -> None:
+    """Delete all rows about tasks; ids go on."""
+    for table in _TABLES:
+        sql(f"DELETE FROM {table}")
+
+
+_TABLES = (
+    "task", "run", "object_outcome", "history", "worker_node", "pause", "destination", "leader", "housekeeping_job",
+    "accepted_message", "idempotency_key",
+)  # fmt: skip
 
 
 def seen_worker(device: str = "archive-a", channel: str | None = None) -> int:

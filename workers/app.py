@@ -9,6 +9,7 @@ from celery.signals import setup_logging
 from click import Option
 
 from config import settings
+from config.errors import SettingsError
 from tasks import registry
 from workers import execute, housekeeping, logs
 from workers.device_step import DeviceStep, HeartbeatStep
@@ -19,9 +20,14 @@ _SOCKET_TIMEOUT_S = 5
 
 def _configuration() -> dict[str, Any]:
     """Return the settings of Celery; read at first use, so that `--help` needs no broker."""
-    current = settings.current()
+    try:
+        current = settings.current()
+        broker = current.broker()
+    except SettingsError as error:
+        # Celery reads this in the middle of its own start: a line for the user, not its traceback.
+        raise SystemExit(f"arcfleet: {error}") from error
     return {
-        "broker_url": current.broker(),
+        "broker_url": broker,
         # A spawned process of the pool imports this first; tasks are shared with the copy of the app it gets.
         "include": ["workers.app"],
         "broker_connection_retry_on_startup": True,

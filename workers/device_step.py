@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from celery.worker import state as worker_state
 from sqlalchemy import Engine, func, insert, select
 from sqlalchemy.orm import Session
 
-from archive import configuration, db, schema
+from archive import configuration, db
 from config import settings
 from config.device import Device
 from tasks.control import DEAD_AFTER, WorkerNode
@@ -28,6 +29,9 @@ _log = structlog.get_logger()
 #: Processes of a housekeeping node: one deletes, one answers what beat sends.
 HOUSEKEEPING_PROCESSES = 2
 
+#: Seconds between two looks for a database that is away at the start.
+_SCHEMA_AGAIN_S = 1.0
+
 #: Processes of a worker at most, unless `--concurrency` says otherwise.
 MOST_PROCESSES = 8
 
@@ -37,7 +41,7 @@ class DeviceStep(bootsteps.Step):  # type: ignore[misc]
 
     def __init__(self, parent: Any, device: str | None = None, housekeeping: bool = False, **options: Any) -> None:
         super().__init__(parent, **options)
-        schema.check(settings.current().database())
+        _await_schema()
         found = _device(device)
         channel = channel_of(found.name, housekeeping=housekeeping)
         # `celery worker` without -n calls itself celery@host.
@@ -139,6 +143,21 @@ def held_runs() -> Mapping[int, Held]:
         if (ids := ids_of(request.id)) is not None:
             found[ids[1]] = Held(ids[1], request.worker_pid)
     return found
+
+
+def _await_schema() -> None:
+    """Return when the database has our schema; a database that is away is waited for."""
+    # Imported here: the processes of the pool import this module too, and need no migrations.
+    from archive import schema
+
+    while True:
+        try:
+            return schema.check(settings.current().database())
+        except (schema.SchemaTooOldError, schema.SchemaTooNewError) as error:
+            raise SystemExit(f"arcfleet: {error}") from error
+        except schema.SchemaError as error:
+            _log.warning("database away, waiting for it", error=str(error))
+            time.sleep(_SCHEMA_AGAIN_S)
 
 
 def _device(name: str | None) -> Device:

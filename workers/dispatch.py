@@ -26,12 +26,15 @@ from tasks.control import Pause
 from tasks.run import Ending
 from tasks.slots import RESERVATION_LEASE, Reservation
 from workers.broker import Broker, BrokerError
-from workers.queues import channel_of
+from workers.queues import kinds_by_channel
 
 _log = structlog.get_logger()
 
 #: Seconds between two probes of a broker that is away.
 _PROBE_EVERY_S = 1.0
+
+#: Messages that a housekeeping channel may hold; beat sends again what was not sent.
+_MOST_JOBS = 50
 
 #: Name of the Celery task of housekeeping jobs.
 HOUSEKEEPING_TASK = "housekeeping.run"
@@ -113,7 +116,8 @@ class Dispatcher:
     def _send_jobs(self, jobs: list[tuple[str, list[str]]]) -> None:
         for channel, args in jobs:
             try:
-                self._broker.send_task(channel, HOUSEKEEPING_TASK, list(args))
+                if self._depth(channel) < _MOST_JOBS:
+                    self._broker.send_task(channel, HOUSEKEEPING_TASK, list(args))
             except BrokerError as error:
                 _log.warning("broker away, housekeeping waits", job=args, error=str(error))
 
@@ -122,26 +126,35 @@ class Dispatcher:
         if device is None or not device.is_ours:
             return
         try:
-            waiting = self._waiting(device)
-            if again is not None:
-                self._send_again(device, waiting, all_of_them=again)
-            # Stale messages of cancelled tasks pile up while no worker takes them: few, and so they stay.
-            if waiting < 2 * sum(queue.max_tasks_parallel for queue in device.queues.values()):
-                self._send_new(device)
+            stale = 0
+            for channel, kinds in kinds_by_channel(device.name).items():
+                waiting, unclaimed = self._depth(channel), self._unclaimed(device, kinds)
+                # As many messages as reservations: a worker that lives will come to them.
+                if again is not None and waiting < unclaimed:
+                    self._send_again(device, kinds, waiting, all_of_them=again)
+                if channel == device.name:
+                    stale = waiting - unclaimed
+            self._send_new(device, stale)
         except BrokerError as error:
             self._away_until = time.monotonic() + _PROBE_EVERY_S
             _log.warning("broker away, nothing is sent", error=str(error))
 
-    def _waiting(self, device: Device) -> int:
+    def _depth(self, channel: str) -> int:
         if time.monotonic() < self._away_until:
             raise BrokerError("it was away a moment ago")
-        return sum(self._broker.depth(channel_of(device.name, housekeeping=other)) for other in (False, True))
+        return self._broker.depth(channel)
 
-    def _send_new(self, device: Device) -> None:
+    def _unclaimed(self, device: Device, kinds: Collection[str]) -> int:
+        with db.transaction() as session:
+            return slots.count_unclaimed(session, device.name, kinds)
+
+    def _send_new(self, device: Device, stale: int) -> None:
         with db.transaction() as session:
             due = slots.queues_with_due_tasks(session, [(device.name, queue) for queue in device.queues])
         for _, name in sorted(due):
-            self._send(self._reserve(device, device.queues[name]))
+            # Messages of canceled tasks stay until a worker takes them: few of them, so that the channel stays short.
+            if stale < device.queues[name].max_tasks_parallel:
+                self._send(self._reserve(device, device.queues[name]))
 
     def _reserve(self, device: Device, queue: Queue) -> list[Reservation]:
         with db.transaction() as session:
@@ -149,11 +162,11 @@ class Dispatcher:
                 return []
             return slots.reserve(session, device.name, queue.name, queue.max_tasks_parallel)
 
-    def _send_again(self, device: Device, waiting: int, *, all_of_them: bool) -> None:
+    def _send_again(self, device: Device, kinds: Collection[str], waiting: int, *, all_of_them: bool) -> None:
         # An empty channel has lost the message: a worker that takes one claims it at once.
-        older_than = RESERVATION_LEASE if waiting else UNCLAIMED_FOR
+        older_than = None if all_of_them else RESERVATION_LEASE if waiting else UNCLAIMED_FOR
         with db.transaction() as session:
-            renewed = slots.renew_reservations(session, device.name, older_than=None if all_of_them else older_than)
+            renewed = slots.renew_reservations(session, device.name, kinds, older_than=older_than)
         if renewed:
             _log.info("sending again", device=device.name, messages=len(renewed))
         self._send(renewed)
@@ -199,12 +212,12 @@ def start(app: Any) -> Dispatcher:
     return _dispatcher
 
 
-def stop() -> None:
-    """Stop the dispatcher of this process."""
+def stop(timeout_s: float = 2.0) -> None:
+    """Stop the dispatcher of this process; wait at most so long for what it still sends."""
     global _dispatcher
     if _dispatcher is not None:
         event.remove(Session, "after_commit", _after_commit)
-        _dispatcher.stop()
+        _dispatcher.stop(timeout_s)
         _dispatcher = None
 
 

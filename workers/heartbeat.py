@@ -6,6 +6,7 @@ names the runs that the worker really has; a run that it claimed but does not na
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -26,6 +27,7 @@ from tasks.control import WorkerNode
 from tasks.run import Stop
 from tasks.store import By
 from workers import beat, execute
+from workers.parent import has_ended
 
 _log = structlog.get_logger()
 
@@ -112,8 +114,9 @@ class Heartbeat(threading.Thread):
         device = configuration.current().devices.get(self._device)
         if device is not None:
             self._follow(device)
-        self._bury(device)
         held = self._held()
+        self._notice_dead(held)
+        self._bury(device)
         lease = device.task_lease if device is not None else timedelta(seconds=60)
         self._tick_s = min(_TICK_S, lease.total_seconds() / 4)
         now = time.monotonic()
@@ -147,7 +150,14 @@ class Heartbeat(threading.Thread):
         for run in runs:
             if run.pid is not None:
                 _log.warning("run does not stop, its process is killed", run=run.run_id, pid=run.pid)
-                os.kill(run.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
+                    os.kill(run.pid, signal.SIGKILL)
+
+    def _notice_dead(self, held: Mapping[int, Held]) -> None:
+        # Celery takes up to 10 s to say that a process of its pool was killed.
+        for run in held.values():
+            if run.pid is not None and has_ended(run.pid):
+                self._died.put(run.run_id)
 
     def _bury(self, device: Device | None) -> None:
         while not self._died.empty():

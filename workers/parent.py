@@ -1,4 +1,4 @@
-"""A process that ends with its parent, however the parent ends."""
+"""A process that ends with its parent, however the parent ends; and whether one has ended."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ctypes
 import os
 import signal
 import sys
+
+from workers.embedded import child
 
 #: prctl(2): the signal that this process gets when the thread that started it ends.
 _PR_SET_PDEATHSIG = 1
@@ -20,3 +22,14 @@ def end_with_parent() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def has_ended(pid: int) -> bool:
+    """Tell whether a process of ours has ended; one that nobody has waited for yet has."""
+    if sys.platform.startswith("linux"):
+        return not child.is_alive(pid)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kombu import Exchange, Queue
 
-from tasks.registry import kind_of
+from tasks.registry import kind_of, load_kinds
 from tasks.slots import Reservation
 
 #: Version of the message of a run; a worker refuses any other.
@@ -27,6 +27,14 @@ def channel_of(device: str, *, housekeeping: bool = False) -> str:
 def channel_for(kind: str, device: str) -> str:
     """Return the channel that runs of this kind go to."""
     return channel_of(device, housekeeping=kind_of(kind).is_housekeeping)
+
+
+def kinds_by_channel(device: str) -> dict[str, list[str]]:
+    """Return the channels of a device that carry runs, each with the kinds of task that go there."""
+    found: dict[str, list[str]] = {}
+    for name in load_kinds():
+        found.setdefault(channel_for(name, device), []).append(name)
+    return found
 
 
 def declared(channel: str) -> Queue:

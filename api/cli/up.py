@@ -29,7 +29,7 @@ from workers.embedded.servers import Servers
 from workers.supervise import Command, Supervisor
 
 #: An orderly end may take 15 s; the servers get what is left of it.
-_CHILDREN_STOP_S = 8.0
+_CHILDREN_STOP_S = 11.0
 _CHECK_S = 0.1
 _TELL_WAITING_S = 30.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -16,7 +16,7 @@ from workers import logs
 from workers.supervise import Command, Supervisor
 
 #: Seconds that both nodes may take to hand their tasks back and end.
-_STOP_S = 7.0
+_STOP_S = 10.0
 
 
 @click.command()

@@ -53,7 +53,7 @@ class Folder:
         root = settings.current().folder(exporter.uri)
         done = _already_there(objects, root, work)
         missing = [item for item in objects if item.sop_uid not in done]
-        _clear_parts({path_of(item, root).parent for item in missing})
+        _clear_parts({path_of(item, root).parent for item in missing}, work)
         counts = _Counts(total=len(objects), completed=len(done))
         work.progress(numInstances=counts.total, completed=counts.completed, remaining=len(missing), failed=0)
         next_s = now_s()
@@ -127,15 +127,23 @@ def _copy(item: StoredObject, root: Path, work: Work) -> ObjectResult:
     return ObjectResult.SENT
 
 
-def _clear_parts(folders: set[Path]) -> None:
-    """Remove what runs of the same objects left that were killed; a late one then cannot rename it any more."""
-    for part in (part for folder in folders for part in folder.glob(f".*{_PART}")):
+def _clear_parts(folders: set[Path], work: Work) -> None:
+    """Remove what runs left that were killed; a late one then cannot rename it any more."""
+    parts = [(part, _run_of(part)) for folder in folders for part in folder.glob(f".*{_PART}")]
+    # Another task may send other objects of the same series just now.
+    writing = work.not_ended({run_id for _, run_id in parts}) if parts else frozenset()
+    for part in (part for part, run_id in parts if run_id not in writing):
         with suppress(OSError):  # the folder cannot be written: the first object says so
             part.unlink()
 
 
+def _run_of(part: Path) -> int:
+    run_id = part.name.removesuffix(_PART).rpartition(".")[2]
+    return int(run_id) if run_id.isdecimal() else 0
+
+
 def _read(item: StoredObject) -> bytes:
-    if item.path is None:
+    if item.path is None or not item.is_readable:
         raise OSError(f"no good copy of {item.sop_uid} is within reach of this device")
     content = item.path.read_bytes()
     if len(content) != item.size_bytes or hashlib.sha256(content).hexdigest() != item.sha256:

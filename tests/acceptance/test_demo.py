@@ -85,7 +85,7 @@ def test_demo_verifies_each_step_and_leaves_nothing(place: Path) -> None:
 def test_demo_names_the_step_that_fails_and_keeps_its_logs(place: Path) -> None:
     demo = start(place)
     read_until(demo, "Step 2")
-    (home,) = place.glob("arcfleet-demo-*")
+    (home,) = place.glob("arcfleet-demo-*/home")
 
     os.kill(process_of_up(place), signal.SIGKILL)
     printed, complaints = demo.communicate(timeout=PROMISED_S)
@@ -98,7 +98,8 @@ def test_demo_names_the_step_that_fails_and_keeps_its_logs(place: Path) -> None:
     assert "FAILED" in printed
     assert (home / "logs" / "up.log").stat().st_size > 0
     assert sorted(path.name for path in home.iterdir()) == ["config.ldif", "logs"]
-    assert list(place.iterdir()) == [home]
+    assert list(home.parent.iterdir()) == [home]
+    assert list(place.iterdir()) == [home.parent]
     assert processes_in(place) == []
 
 

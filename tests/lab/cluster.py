@@ -8,43 +8,33 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from archive import configuration, db, schema
 from config import settings
-from tasks import operations, query
 from tasks.control import WorkerNode
-from tasks.query import TaskQuery
-from tasks.record import NewTask, TaskView
-from tasks.run import Run
-from tasks.state import Status
-from tasks.store import By
-from tests.lab import checker, evidence, ldif
+from tests.lab import ldif
+from tests.lab.board import BY, Board
 from tests.lab.member import Member
-from tests.lab.waiting import PATIENCE_S, wait_until
+from tests.lab.waiting import wait_until
 from workers import dispatch
 from workers.app import make_app
-from workers.embedded import child
 from workers.embedded.postgres import EmbeddedPostgres
 from workers.embedded.servers import Servers
 from workers.embedded.valkey import EmbeddedValkey
 
-T = TypeVar("T")
-
-#: Who schedules in a lab.
-BY = By("lab@localhost")
+__all__ = ["BY", "Lab", "cluster", "free_port"]
 
 _TOO_LOUD = ("ARCFLEET_", "COVERAGE", "PYTEST")
 
 
-class Lab:
+class Lab(Board):
     """A cluster: `with Lab(folder, changes) as lab:` runs its servers; its processes are started by name.
 
     Inside the block this process is one of the cluster, as REST is: it has the cluster's settings, database
@@ -52,8 +42,7 @@ class Lab:
     """
 
     def __init__(self, folder: Path, changes: Iterable[ldif.Change] = (), *, sends: bool = True) -> None:
-        self.home = folder / "home"
-        self.trace_file = folder / "trace"
+        super().__init__(folder / "home", folder / "trace")
         self.members: list[Member] = []
         self._changes = tuple(changes)
         self._sends = sends
@@ -76,7 +65,7 @@ class Lab:
         """Start the servers and join the cluster."""
         with ExitStack() as stack:
             ldif.make(self.home / "config.ldif", self._changes)
-            stack.callback(self._servers.stop)
+            stack.callback(self._end_servers)
             self._servers.start()
             schema.upgrade(self.postgres.url)
             self._join(stack)
@@ -144,80 +133,9 @@ class Lab:
         with self.valkey.client() as client:
             return int(client.info("memory")["used_memory_dataset"])
 
-    # ---- tasks
-
     def configure(self, *changes: ldif.Change) -> None:
         """Change the configuration while it is in use; seen by all within 10 s."""
         ldif.apply(self.home / "config.ldif", changes)
-
-    def schedule(
-        self, number: int = 1, device: str = "archive-a", exporter: str = "Noop", **values: object
-    ) -> list[int]:
-        """Schedule EXPORT tasks and return their ids."""
-        found = operations.our_device(device)
-        new = NewTask("EXPORT", found.name, "", exporter_id=exporter, **{"study_uid": "1.2.3", **values})  # type: ignore[arg-type]
-        return [task.id for task in operations.schedule_all([new] * number, BY)]
-
-    def task(self, task_id: int) -> TaskView:
-        """Return a task."""
-        found = self.ask(lambda session: query.get(session, task_id))
-        assert found is not None, f"task {task_id} is gone"
-        return found
-
-    def runs(self, task_id: int) -> list[Run]:
-        """Return all runs of a task, oldest first."""
-        return self.ask(
-            lambda session: list(session.scalars(select(Run).where(Run.task_id == task_id).order_by(Run.id)))
-        )
-
-    def count(self, **wanted: object) -> dict[Status, int]:
-        """Return the number of tasks by status; arguments are those of `TaskQuery`."""
-        return self.ask(lambda session: query.count_by_status(session, TaskQuery(**wanted)))  # type: ignore[arg-type]
-
-    def ask(self, work: Callable[[Session], T]) -> T:
-        """Do this in a transaction, again while the database is away."""
-        return db.insist(work, for_s=PATIENCE_S)
-
-    def await_status(self, task_ids: Collection[int], status: Status, *, timeout_s: float = PATIENCE_S) -> None:
-        """Wait until all these tasks have that status."""
-        ids = tuple(task_ids)
-        wait_until(
-            lambda: self.count(ids=ids).get(status, 0) == len(ids),
-            f"{len(ids)} tasks are {status}",
-            timeout_s=timeout_s,
-            say=lambda: f"They are {self.count(ids=ids)}; {self.describe()}",
-        )
-
-    def await_running(self, task_id: int) -> Run:
-        """Wait until a worker runs the task and has begun its first sub-operation; returns the run."""
-
-        def begun() -> Run | None:
-            open_runs = [run for run in self.runs(task_id) if run.claimed_at is not None and run.ended_at is None]
-            return next((run for run in open_runs if self.process_of(run.id) is not None), None)
-
-        found = wait_until(begun, f"task {task_id} runs", say=self.describe)
-        assert found is not None
-        return found
-
-    def process_of(self, run_id: int) -> int | None:
-        """Return the process that began sub-operations of a run; None: none has."""
-        marks = [mark for mark in evidence.read_trace(self.trace_file) if mark.run_id == run_id]
-        return marks[-1].pid if marks else None
-
-    def begins(self, task_id: int) -> list[checker.Mark]:
-        """Return what the task's runs have begun, in the order of time."""
-        return [m for m in evidence.read_trace(self.trace_file) if m.task_id == task_id and m.what == "begin"]
-
-    def prove(self, *, all_done: bool = True) -> checker.Evidence:
-        """Prove from all that was recorded that nothing went wrong; returns what was looked at.
-
-        Raises:
-            AssertionError: something did; each fault is named.
-        """
-        seen = self.ask(lambda session: evidence.gather(session, self.trace_file))
-        found = checker.faults(seen, all_done=all_done)
-        assert not found, f"{len(found)} faults:\n" + "\n".join(map(str, found[:20]))
-        return seen
 
     def describe(self) -> str:
         """Return what a reader of a failed test wants to know."""
@@ -265,6 +183,11 @@ class Lab:
         configuration.reset()
         settings.reload()
 
+    def _end_servers(self) -> None:
+        for server in self._servers.embedded:
+            server.kill()  # their data is thrown away
+        self._servers.stop()
+
     def _end_members(self) -> None:
         for member in self.members:
             if member.is_running:
@@ -283,9 +206,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def signal_process(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a process of a lab, such as one of a pool."""
-    assert child.is_alive(pid), f"process {pid} has ended already"
-    os.kill(pid, number)

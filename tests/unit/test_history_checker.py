@@ -97,7 +97,9 @@ def test_task_given_back_to_another_status_than_it_came_from_is_found() -> None:
         [run(FIRST, 2, 3, "given back")],
     )
 
-    assert Wrong.NO_SUCH_ARROW in kinds_of_faults(replace(evidence, statuses={TASK: _STATUS["R"]}), all_done=False)
+    assert Wrong.NO_SUCH_ARROW in kinds_of_faults(
+        replace(evidence, statuses={TASK: "SCHEDULED FOR RETRY"}), all_done=False
+    )
 
 
 def test_transition_that_does_not_begin_where_the_last_one_ended_is_found() -> None:

@@ -205,7 +205,7 @@ def test_hour_that_summer_time_leaves_out_never_comes_and_the_doubled_one_lasts_
 @pytest.mark.parametrize(
     ("hour", "open_"), [(17, False), (18, True), (23, True), (0, True), (6, True), (7, False), (12, False)]
 )
-def test_window_wraps_around_midnight(hour: int, open_: bool) -> None:  # noqa: FBT001
+def test_window_wraps_around_midnight(hour: int, open_: bool) -> None:
     assert in_window("hour=18-6", datetime(2026, 1, 15, hour, 59, 59, tzinfo=UTC), "UTC") is open_
 
 

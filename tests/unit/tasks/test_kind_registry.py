@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,8 +14,12 @@ from tasks.errors import InvalidError, UnknownKindError
 
 
 @pytest.fixture(autouse=True)
-def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_KINDS", dict(registry.load_kinds()))
+def _registry_as_before() -> Iterator[None]:
+    registry.load_kinds()
+    before = dict(registry._KINDS)
+    yield
+    registry._KINDS.clear()
+    registry._KINDS.update(before)
 
 
 def kind_class(*, without: str | None = None, doc: str | None = "Do something.", slug: str = "other") -> Any:

@@ -29,6 +29,7 @@ SET: dict[str, Any] = {
     "study_uid": "1.2",
     "created": (WHEN, None),
     "updated": (None, WHEN),
+    "requester_user": "anna",
 }
 
 FROM_PATH = {"kinds", "queues"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.slots import Reservation
-from workers import device_step, queues
+from workers import queues
 from workers.queues import MESSAGE_VERSION, RunMessage
 
 RESERVATION = Reservation(7, 42, "t", "EXPORT", "archive-a", "Export", "1.2.3")
@@ -28,8 +28,6 @@ def test_message_of_our_dispatch_is_read() -> None:
         (MESSAGE_VERSION, "42", 7, "token"),
         (MESSAGE_VERSION, 42, None, "token"),
         (MESSAGE_VERSION, 42, 7, 8),
-        (True, 42, 7, "token"),
-        (MESSAGE_VERSION, True, 7, "token"),
     ],
 )
 def test_message_that_is_not_ours_is_refused(args: tuple[object, ...]) -> None:
@@ -41,12 +39,12 @@ def test_id_of_a_message_names_task_and_run_and_is_read_back() -> None:
     name = queues.celery_task_id(RESERVATION)
 
     assert name == "42.7"
-    assert device_step.run_of(name) == 7
+    assert queues.ids_of(name) == (42, 7)
 
 
 @pytest.mark.parametrize("other", ["", "42", "42.", ".7", "a.7", "42.b", "0b3f-11.x", "42.7.1", "-42.7"])
 def test_id_of_another_message_names_no_run(other: str) -> None:
-    assert device_step.run_of(other) is None
+    assert queues.ids_of(other) is None
 
 
 def test_channels_are_the_device_and_its_housekeeping() -> None:

@@ -32,12 +32,12 @@ def test_run_without_limits_never_hangs() -> None:
 
 
 @pytest.mark.parametrize(("limit_s", "expected"), [(99.9, True), (100, False), (101, False)])
-def test_run_hangs_when_it_runs_longer_than_its_queue_allows(limit_s: float, expected: bool) -> None:  # noqa: FBT001
+def test_run_hangs_when_it_runs_longer_than_its_queue_allows(limit_s: float, expected: bool) -> None:
     assert hangs(RUN, max_run_time_s=limit_s) is expected
 
 
 @pytest.mark.parametrize(("silent_s", "expected"), [(59, False), (60, False), (60.1, True)])
-def test_run_hangs_when_it_is_silent_for_too_long(silent_s: float, expected: bool) -> None:  # noqa: FBT001
+def test_run_hangs_when_it_is_silent_for_too_long(silent_s: float, expected: bool) -> None:
     assert hangs(replace(RUN, progress_ago_s=silent_s), max_silence_s=60) is expected
 
 

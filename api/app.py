@@ -1,0 +1,116 @@
+"""The REST application: all routes below `/dcm4chee-arc`, health at the root too."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+
+from api import answers, metrics
+from api.answers import Route
+from api.gate import Gate
+from api.rest import cluster, devices, export, health, shape
+from api.rest.monitor import Monitor
+from api.security import Caller, Reader
+from workers import dispatch
+from workers.app import app as celery_app
+from workers.version import VERSION
+
+BASE = "/dcm4chee-arc"
+
+#: Requests that are worked on at once; the pool of database connections has room for them.
+THREADS = 16
+
+_ERRORS = {
+    "400": "A parameter is unknown or cannot be used; nothing was changed.",
+    "401": "A token is needed.",
+    "403": "The role of the token does not allow it.",
+    "404": "What is named does not exist.",
+    "409": "Its state does not allow it.",
+    "500": "Unexpected; the text names the id under which it was logged.",
+    "503": "The database does not answer.",
+}
+
+
+def create_app(*, beyond_loopback: bool = False, account: Caller | None = None, dispatching: bool = False) -> FastAPI:
+    """Return the application.
+
+    Args:
+        beyond_loopback: it can be reached from elsewhere, so that each request needs a token.
+        account: who makes all requests, when it is used within a process of the machine itself.
+        dispatching: send what requests schedule from this process, while its lifespan lasts.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        if dispatching:
+            dispatch.start(celery_app)
+        yield
+        if dispatching:
+            await anyio.to_thread.run_sync(dispatch.stop)
+
+    made = FastAPI(
+        title="arcfleet", version=VERSION, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None,
+        redirect_slashes=False,
+    )  # fmt: skip
+    made.state.account = account
+    made.state.beyond_loopback = beyond_loopback
+    made.state.database_probe = health.database_probe()
+    made.state.broker_probe = functools.cache(health.broker_probe)
+    made.state.gate = Gate(made.state.database_probe)
+    made.add_exception_handler(HTTPException, _answered)
+    made.add_exception_handler(RequestValidationError, _answered)
+    _include(made)
+    return made
+
+
+def _include(made: FastAPI) -> None:
+    for router in (cluster.router, devices.router, export.router, *_monitors(), health.router, metrics.router):
+        made.include_router(router, prefix=BASE)
+    made.include_router(health.router, include_in_schema=False)
+    made.include_router(metrics.router, include_in_schema=False)
+    made.include_router(_documents(made), prefix=BASE)
+
+
+def _monitors() -> list[APIRouter]:
+    return [Monitor(one).router() for one in shape.shapes().values()]
+
+
+def _documents(made: FastAPI) -> APIRouter:
+    router = APIRouter(route_class=Route)
+
+    @router.get("/openapi.json", include_in_schema=False)
+    def document(_caller: Reader) -> Response:
+        return answers.as_json(openapi(made))
+
+    return router
+
+
+def openapi(made: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document: errors as they are, none of them 422."""
+    found = get_openapi(title=made.title, version=made.version, routes=made.routes)
+    text = {"schema": {"type": "string", "description": 'JSON: {"errorMessage": "..."}'}}
+    problem = {"schema": {"type": "object", "required": ["errorMessage", "detail", "status", "title", "type"]}}
+    failure = {"text/plain": text, answers.PROBLEM: problem}
+    for path, operations in found["paths"].items():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            if "/health/" not in path:
+                for status, description in _ERRORS.items():
+                    operation["responses"].setdefault(status, {"description": description, "content": failure})
+    found.get("components", {}).get("schemas", {}).clear()
+    found.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    found["security"] = [{"token": []}, {}]
+    return found
+
+
+async def _answered(request: Request, error: Exception) -> Response:
+    return answers.of_error(request, error)

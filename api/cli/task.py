@@ -1,0 +1,178 @@
+"""`arcfleet task`: look at tasks, make, cancel, reschedule and delete them; the same answers as REST."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.text import Text
+
+from api.cli import connection, task_changes
+from api.cli.connection import connected
+from api.cli.task_options import FILTER_NAMES, Filters, filtered, kind_option
+from tasks.state import Status
+
+_STYLES = {
+    Status.COMPLETED: "green", Status.WARNING: "yellow", Status.FAILED: "bold red", Status.IN_PROCESS: "cyan",
+    Status.CANCELED: "dim",
+}  # fmt: skip
+
+#: Tasks that a table shows unless told.
+_SHOWN = 50
+
+
+@click.group()
+def task() -> None:
+    """Look at tasks, make, cancel, reschedule and delete them.
+
+    Example: arcfleet task list --status FAILED
+    """
+
+
+for _command in (task_changes.export, task_changes.cancel, task_changes.reschedule, task_changes.delete):
+    task.add_command(_command)
+
+
+@task.command("list")
+@filtered
+@click.option("--limit", type=click.IntRange(1, 99_999), help=f"Tasks at most; of a table {_SHOWN} unless told.")
+@click.option("--offset", type=click.IntRange(0, 99_999), help="Tasks to skip.")
+@click.option("--order", help="createdTime, updatedTime or scheduledTime, descending with a hyphen before.")
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON of the service.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print the CSV of the service.")
+@kind_option
+@connection.options
+def list_(kind: str, url: str | None, token_file: Any, *, as_json: bool, as_csv: bool, **given: Any) -> None:
+    """List tasks, the one that changed last first.
+
+    Example: arcfleet task list --device archive-a --status waiting
+    """
+    paging = {"limit": given.pop("limit"), "offset": given.pop("offset"), "orderby": given.pop("order")}
+    if paging["limit"] is None and not (as_json or as_csv):
+        paging["limit"] = _SHOWN
+    parameters = [*Filters(given).parameters(), *((n, str(v)) for n, v in paging.items() if v is not None)]
+    with connected(url, token_file) as client:
+        if as_json or as_csv:
+            accept = "text/csv" if as_csv else "application/json"
+            for part in client.download(f"/monitor/{kind}", parameters, accept):
+                click.echo(part, nl=False)
+            if as_json:
+                click.echo()
+            return
+        found = client.call("GET", f"/monitor/{kind}", parameters).json()
+    _show_tasks(found)
+
+
+@task.command()
+@filtered
+@click.option("--by-status", is_flag=True, help="One line a status.")
+@kind_option
+@connection.options
+def count(kind: str, url: str | None, token_file: Any, *, by_status: bool, **given: Any) -> None:
+    """Count tasks.
+
+    Example: arcfleet task count --by-status
+    """
+    chosen = Filters(given)
+    with connected(url, token_file) as client:
+        if not by_status:
+            click.echo(client.call("GET", f"/monitor/{kind}/count", chosen.parameters()).json()["count"])
+            return
+        rows = connection.table("status", "tasks")
+        others = [(name, value) for name, value in chosen.parameters() if name != FILTER_NAMES["status"]]
+        for status in given["status"] or list(Status):
+            answer = client.call("GET", f"/monitor/{kind}/count", [*others, ("status", str(status))])
+            rows.add_row(str(status), str(answer.json()["count"]))
+    connection.show(rows)
+
+
+@task.command()
+@click.argument("task_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@kind_option
+@connection.options
+def show(task_id: str, kind: str, url: str | None, token_file: Any, *, as_json: bool) -> None:
+    """Show all of one task.
+
+    Example: arcfleet task show 42
+    """
+    with connected(url, token_file) as client:
+        found = client.call("GET", f"/monitor/{kind}/{task_id}").json()
+    if as_json:
+        connection.show_json(found)
+        return
+    rows = connection.table("", "")
+    for name, value in found.items():
+        if value not in (None, {}, ""):
+            rows.add_row(Text(name), Text(str(value)))
+    connection.show(rows)
+
+
+@task.command()
+@click.argument("task_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@kind_option
+@connection.options
+def history(task_id: str, kind: str, url: str | None, token_file: Any, *, as_json: bool) -> None:
+    """Show what happened to a task, oldest first; to a deleted one too.
+
+    Example: arcfleet task history 42
+    """
+    with connected(url, token_file) as client:
+        found = client.call("GET", f"/monitor/{kind}/{task_id}/history").json()
+    if as_json:
+        connection.show_json(found)
+        return
+    rows = connection.table("at", "event", "to", "device", "run", "by", "why")
+    for one in found:
+        cells = (
+            connection.short(one["at"]),
+            one["event"],
+            one["to"],
+            one["toDevice"],
+            one["runID"],
+            one["actor"],
+            one["reason"],
+        )
+        rows.add_row(*(Text("" if cell is None else str(cell)) for cell in cells))
+    connection.show(rows)
+
+
+@task.command()
+@click.argument("task_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@kind_option
+@connection.options
+def explain(task_id: str, kind: str, url: str | None, token_file: Any, *, as_json: bool) -> None:
+    """Say why a task does not run now.
+
+    Example: arcfleet task explain 42
+    """
+    with connected(url, token_file) as client:
+        found = client.call("GET", f"/monitor/{kind}/{task_id}/explain").json()
+    if as_json:
+        connection.show_json(found)
+        return
+    click.echo(f"Task {found['taskID']} is {found['status']}")
+    if found["run"]:
+        click.echo(f"run {found['run']['runID']} at {found['run']['worker'] or 'no worker yet'}")
+    if found["mayRun"] and not found["run"]:
+        click.echo("nothing keeps it from running")
+    for reason in found["reasons"]:
+        until = f", until {reason['until']}" if reason["until"] else ""
+        click.echo(f"{reason['why']}: {reason['text']}{until}")
+
+
+def _show_tasks(found: list[dict[str, Any]]) -> None:
+    rows = connection.table("id", "status", "device", "queue", "exporter", "study", "failed", "scheduled", "message")
+    for one in found:
+        status = one["status"]
+        rows.add_row(
+            one["taskID"],
+            Text(status, style=_STYLES.get(Status(status), "")),
+            *(Text(one.get(name, "")) for name in ("dicomDeviceName", "queue", "ExporterID", "StudyInstanceUID")),
+            one.get("failures", ""),
+            connection.short(one["scheduledTime"]),
+            Text(one.get("errorMessage") or one.get("outcomeMessage") or ""),
+        )
+    connection.show(rows)

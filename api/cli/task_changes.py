@@ -1,0 +1,183 @@
+"""`arcfleet task export | cancel | reschedule | delete`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import click
+from rich.text import Text
+
+from api.cli import connection
+from api.cli.connection import connected
+from api.cli.task_options import Filters, filtered, kind_option
+from api.client import Client
+
+Parameters = list[tuple[str, str]]
+
+_IDS = click.argument("ids", nargs=-1, metavar="[ID]...")
+_DRY = click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
+_YES = click.option("--yes", is_flag=True, help="Do not ask before many tasks are changed.")
+_ALL = click.option("--all", "all_of_them", is_flag=True, help="All tasks, without any filter.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the JSON of the service.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A change as the command line says it."""
+
+    method: str
+    kind: str
+    #: Behind the kind or the task's id, for example `/cancel`.
+    path: str
+    #: What it does to a task, for example `canceled`.
+    done: str
+    parameters: Parameters
+
+
+@click.command()
+@click.argument("study")
+@click.argument("exporter")
+@click.option("--aet", required=True, help="AE title of the device, or one that several share.")
+@click.option("--series", help="Series Instance UID.")
+@click.option("--instance", help="SOP Instance UID, with --series.")
+@click.option("--device", help="Which device of the AE title.")
+@click.option("--at", help="Earliest start, yyyyMMddHHmmss in the device's time zone.")
+@click.option("--priority", help="0 to 9, higher first.")
+@click.option("--batch", help="Batch that the task belongs to.")
+@click.option("--allow-duplicate", is_flag=True, help="Also if an equal task still waits.")
+@click.option("--idempotency-key", help="A repeated command with the same key makes no second task.")
+@_JSON
+@connection.options
+def export(study: str, exporter: str, url: str | None, token_file: Any, *, as_json: bool, **given: Any) -> None:
+    """Schedule the export of a study, series or instance.
+
+    Example: arcfleet task export 1.2.840.1 ToPACS --aet ARCHIVE_A
+    """
+    if given["instance"] and not given["series"]:
+        raise click.UsageError("--instance: expected --series with it")
+    levels = (("studies", study), ("series", given["series"]), ("instances", given["instance"]))
+    entity = "/".join(f"{level}/{quote(uid, safe='')}" for level, uid in levels if uid)
+    names = {"device": "dicomDeviceName", "at": "scheduledTime", "priority": "taskPriority", "batch": "batchID"}
+    parameters = [(name, str(given[option])) for option, name in names.items() if given[option] is not None]
+    if given["allow_duplicate"]:
+        parameters.append(("allowDuplicate", "true"))
+    key = {"Idempotency-Key": given["idempotency_key"]} if given["idempotency_key"] else {}
+    path = f"/aets/{quote(given['aet'], safe='')}/rs/{entity}/export/{quote(exporter, safe='')}"
+    with connected(url, token_file) as client:
+        answer = client.call("POST", path, parameters, key)
+    for warning in answer.headers.get_list("warning"):
+        click.echo(warning, err=True)
+    made = answer.json()
+    if as_json:
+        connection.show_json(made)
+    else:
+        click.echo(f"Task {made['taskID']} is {made['status']} on {made['dicomDeviceName']}")
+
+
+@click.command()
+@_IDS
+@filtered
+@_ALL
+@_DRY
+@_YES
+@_JSON
+@kind_option
+@connection.options
+def cancel(kind: str, **given: Any) -> None:
+    """Cancel tasks: those with these ids, or all that match.
+
+    Example: arcfleet task cancel --device archive-a --status waiting
+    """
+    _run(_Change("POST", kind, "/cancel", "canceled", []), given)
+
+
+@click.command()
+@_IDS
+@filtered
+@click.option("--new-device", multiple=True, help="Device that shall run them; several take turns.")
+@click.option("--new-exporter", help="Exporter that they shall use.")
+@click.option("--at", help="Earliest start, yyyyMMddHHmmss.")
+@click.option("--priority", help="0 to 9, higher first.")
+@click.option("--keep-scheduled-time", is_flag=True, help="Move only: keep scheduled time and failures.")
+@_ALL
+@_DRY
+@_YES
+@_JSON
+@kind_option
+@connection.options
+def reschedule(kind: str, **given: Any) -> None:
+    """Schedule tasks anew, on their own devices or on others: those with these ids, or all that match.
+
+    Example: arcfleet task reschedule --status FAILED --new-device archive-b
+    """
+    parameters = [("newDeviceName", name) for name in given["new_device"]]
+    parameters += [("scheduledTime", given["at"])] if given["at"] else []
+    parameters += [("taskPriority", given["priority"])] if given["priority"] else []
+    parameters += [("keepScheduledTime", "true")] if given["keep_scheduled_time"] else []
+    exporter = f"/{quote(given['new_exporter'], safe='')}" if given["new_exporter"] else ""
+    _run(_Change("POST", kind, f"/reschedule{exporter}", "rescheduled", parameters), given)
+
+
+@click.command()
+@_IDS
+@filtered
+@_ALL
+@_DRY
+@_YES
+@_JSON
+@kind_option
+@connection.options
+def delete(kind: str, **given: Any) -> None:
+    """Delete tasks of any status: those with these ids, or all that match.
+
+    Example: arcfleet task delete --status COMPLETED --updated -20260101
+    """
+    _run(_Change("DELETE", kind, "", "deleted", []), given)
+
+
+def _run(change: _Change, given: dict[str, Any]) -> None:
+    ids: tuple[str, ...] = given["ids"]
+    chosen = Filters(given).parameters()
+    if ids and (chosen or given["all_of_them"]):
+        raise click.UsageError("expected either ids or filters")
+    with connected(given["url"], given["token_file"]) as client:
+        if len(ids) == 1 and not given["dry_run"]:
+            path = f"/monitor/{change.kind}/{quote(ids[0], safe='')}{change.path}"
+            client.call(change.method, path, change.parameters)
+            click.echo(f"Task {ids[0]} is {change.done}")
+            return
+        # Ids are filter enough; a cancel of all statuses has to be said.
+        everything = [("all", "true")] if ids or given["all_of_them"] else []
+        parameters = [*chosen, *(("taskID", one) for one in ids), *everything, *change.parameters]
+        click.get_current_context().exit(_bulk(client, change, parameters, given))
+
+
+def _bulk(client: Client, change: _Change, parameters: Parameters, given: dict[str, Any]) -> int:
+    path = f"/monitor/{change.kind}{change.path}"
+    if given["dry_run"] or not given["yes"]:
+        planned = client.call(change.method, path, [*parameters, ("dryrun", "true")]).json()
+        if given["dry_run"]:
+            _show(planned, f"would be {change.done}", as_json=given["as_json"])
+            return 0
+        if planned["count"]:
+            _show(planned, f"would be {change.done}", as_json=False, err=True)
+            click.confirm("Go on?", abort=True, err=True)
+    done = client.call(change.method, path, parameters).json()
+    _show(done, change.done, as_json=given["as_json"])
+    return 1 if done.get("failed") else 0
+
+
+def _show(result: dict[str, Any], done: str, *, as_json: bool, err: bool = False) -> None:
+    if as_json:
+        connection.show_json(result)
+        return
+    where = ", ".join(f"{number} on {device}" for device, number in result.get("byDevice", {}).items())
+    click.echo(f"{result.get('count', 0)} tasks {done}" + (f": {where}" if where else ""), err=err)
+    if result.get("failed"):
+        click.echo(f"{result['failed']} tasks refused", err=True)
+        rows = connection.table("tasks", "why")
+        for refusal in result.get("refusals", []):
+            rows.add_row(str(refusal["count"]), Text(refusal["reason"]))
+        connection.show(rows)

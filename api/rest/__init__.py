@@ -1,0 +1,1 @@
+"""REST: parse, ask tasks or archive, answer."""

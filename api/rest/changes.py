@@ -1,0 +1,64 @@
+"""What a request for a reschedule says: where, when, as what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import tzinfo
+
+from api.answers import BadRequest
+from api.rest import times
+from api.rest.parameters import Given, Parameter, flag
+from archive import configuration
+from config import settings
+from tasks.moving import Change
+from tasks.record import HIGHEST_PRIORITY
+from workers import dispatch
+
+PRIORITY = Parameter(
+    "taskPriority",
+    "0 to 9, higher first; absent: 4 for a new task, unchanged for one that there is.",
+    {"type": "integer", "minimum": 0, "maximum": HIGHEST_PRIORITY},
+)
+SCHEDULED_TIME = Parameter(
+    "scheduledTime", "Earliest start, yyyyMMddHHmmss in the device's time zone; absent: now.",
+    {"type": "string", "pattern": r"^\d{14}$"},
+)  # fmt: skip
+
+RESCHEDULE = (
+    Parameter("newDeviceName", "Device that shall run the task; several take turns.", repeatable=True),
+    SCHEDULED_TIME,
+    PRIORITY,
+    flag("keepScheduledTime", "Move only: keep scheduled time, failures and messages."),
+)
+
+
+def change(given: Given, exporter_id: str | None, own_devices: Sequence[str]) -> Change:
+    """Return what a reschedule shall change.
+
+    Args:
+        given: the query parameters.
+        exporter_id: the new exporter, from the path.
+        own_devices: devices of the tasks, as far as the request tells: times are on the first one's clock.
+
+    Raises:
+        BadRequest: a value cannot be used, or two contradict each other.
+    """
+    devices = tuple(dict.fromkeys(given.all("newDeviceName", commas=True)))
+    at = given.one("scheduledTime")
+    keep = given.is_true("keepScheduledTime")
+    if at is not None and keep:
+        raise BadRequest(f"scheduledTime={at} and keepScheduledTime=true: expected one of them")
+    return Change(
+        devices=devices,
+        exporter_id=exporter_id,
+        scheduled_time=None if at is None else times.scheduled(at, zone_at([*devices, *own_devices])),
+        keep_scheduled_time=keep,
+        priority=given.number("taskPriority", 0, HIGHEST_PRIORITY),
+    )
+
+
+def zone_at(devices: Sequence[str]) -> tzinfo:
+    """Return the time zone of the first device that is known; none: that of this process."""
+    known = configuration.current().devices
+    found = next((known[name] for name in devices if name in known), None)
+    return settings.current().zone() if found is None else dispatch.zone_of(found)

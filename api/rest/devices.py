@@ -1,0 +1,166 @@
+"""`/devices`: those of the directory, which of them live, and pausing them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from api import answers, audit
+from api.answers import BadRequest, Route
+from api.rest import parameters, times
+from api.rest.changes import SCHEDULED_TIME
+from api.rest.parameters import Given, Parameter, flag
+from api.security import Caller, Operator, Reader
+from archive import configuration, db
+from config import settings
+from config.device import Device
+from tasks import pausing, slots
+from tasks.control import DEAD_AFTER, Pause, WorkerNode
+from tasks.operations import our_device
+from tasks.pausing import Wish
+from workers import dispatch
+
+router = APIRouter(prefix="/devices", tags=["devices"], route_class=Route)
+
+_LIST = (
+    Parameter("dicomDeviceName", "Name of the device."),
+    flag("hasArcDevExt", "Archive devices only, or others only."),
+    flag("dicomInstalled", "Installed devices only, or others only."),
+)
+_QUEUE = Parameter("dcmQueueName", "One queue of the device; absent: all.")
+_PAUSE = (
+    _QUEUE,
+    Parameter("why", "Shown to whoever wonders."),
+    Parameter("until", "End of the pause, yyyyMMddHHmmss in the device's time zone.", SCHEDULED_TIME.schema),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the database knows of the devices."""
+
+    #: Number of live workers and last heartbeat, by device.
+    workers: dict[str, tuple[int, datetime]]
+    pauses: Sequence[Pause]
+
+
+@router.get(
+    "",
+    operation_id="devices",
+    response_class=Response,
+    openapi_extra={"parameters": [one.documented() for one in _LIST]},
+)
+def devices(request: Request, _caller: Reader) -> Response:
+    """List the devices of the directory, with what lives of them."""
+    given = parameters.read(request, _LIST)
+    found = [device for _, device in sorted(configuration.current().devices.items()) if _is_meant(device, given)]
+    with db.transaction() as session:
+        seen = _seen(session)
+    zone = settings.current().zone()
+    return answers.as_json([_listed(device, seen, zone) for device in found], warnings=given.warnings)
+
+
+@router.post("/{name}/pause", status_code=204, operation_id="pause_device", response_class=Response,
+             openapi_extra={"parameters": [one.documented() for one in _PAUSE]})  # fmt: skip
+def pause(request: Request, caller: Operator, name: str) -> Response:
+    """Let a device, or one queue of it, take nothing new."""
+    return _pause(request, caller, name, draining=False)
+
+
+@router.post("/{name}/drain", status_code=204, operation_id="drain_device", response_class=Response,
+             openapi_extra={"parameters": [one.documented() for one in _PAUSE]})  # fmt: skip
+def drain(request: Request, caller: Operator, name: str) -> Response:
+    """Let a device finish what runs and take nothing new; waiting tasks stay until they are moved."""
+    return _pause(request, caller, name, draining=True)
+
+
+@router.post("/{name}/resume", status_code=204, operation_id="resume_device", response_class=Response,
+             openapi_extra={"parameters": [_QUEUE.documented()]})  # fmt: skip
+def resume(request: Request, caller: Operator, name: str) -> Response:
+    """End the pauses of a device, or of one queue of it."""
+    given = parameters.read(request, (_QUEUE,))
+    device = our_device(name)
+    queue = given.one("dcmQueueName")
+    with audit.recorded(caller, "ResumeDevice", _named(device, queue)) as entry, db.transaction() as session:
+        entry.count = pausing.resume(session, device, queue)
+    return answers.empty(given.warnings)
+
+
+def _pause(request: Request, caller: Caller, name: str, *, draining: bool) -> Response:
+    given = parameters.read(request, _PAUSE)
+    device = our_device(name)
+    until = given.one("until")
+    wish = Wish(
+        who=caller.by.actor,
+        why=given.one("why"),
+        until=None if until is None else times.scheduled(until, dispatch.zone_of(device), "until"),
+        queue=given.one("dcmQueueName"),
+        draining=draining,
+    )
+    if wish.until is not None and wish.until <= datetime.now(UTC):
+        raise BadRequest(f"until={until}: expected a time that is still to come")
+    action = "DrainDevice" if draining else "PauseDevice"
+    with audit.recorded(caller, action, _named(device, wish.queue)) as entry, db.transaction() as session:
+        pausing.pause(session, device, wish)
+        entry.count = 1
+    return answers.empty(given.warnings)
+
+
+def _named(device: Device, queue: str | None) -> str:
+    return device.name if queue is None else f"{device.name}, queue {queue}"
+
+
+def _is_meant(device: Device, given: Given) -> bool:
+    wanted = {"hasArcDevExt": device.is_archive, "dicomInstalled": device.installed}
+    fits = all(given.one(name) is None or given.is_true(name) == value for name, value in wanted.items())
+    return fits and given.one("dicomDeviceName") in (None, "*", device.name)
+
+
+def _seen(session: Session) -> _Seen:
+    alive = func.count().filter(WorkerNode.stopped_at.is_(None), WorkerNode.seen_at > slots.NOW - DEAD_AFTER)
+    rows = session.execute(select(WorkerNode.device, alive, func.max(WorkerNode.seen_at)).group_by(WorkerNode.device))
+    return _Seen({device: (number, at) for device, number, at in rows}, pausing.pauses(session))
+
+
+def _listed(device: Device, seen: _Seen, zone: tzinfo) -> dict[str, Any]:
+    values = {
+        "dicomDeviceName": device.name,
+        "dicomDescription": device.description,
+        "dicomManufacturer": device.manufacturer,
+        "dicomManufacturerModelName": device.model_name,
+        "dicomSoftwareVersion": list(device.software_versions) or None,
+        "dicomStationName": device.station_name,
+        "dicomPrimaryDeviceType": list(device.primary_device_types) or None,
+        "dicomInstalled": device.installed,
+        "hasArcDevExt": device.is_archive,
+        "foreign": device.is_archive and not device.is_ours,
+        **(_life(device, seen, zone) if device.is_ours else {}),
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _life(device: Device, seen: _Seen, zone: tzinfo) -> dict[str, Any]:
+    row = seen.workers.get(device.name)
+    pauses = [
+        {
+            "queue": pause.queue or "*",
+            "draining": pause.draining,
+            "who": pause.who,
+            "why": pause.why,
+            "since": times.written(pause.since, zone),
+            "until": None if pause.until is None else times.written(pause.until, zone),
+        }
+        for pause in seen.pauses
+        if pause.device == device.name
+    ]
+    return {
+        "liveWorkers": row[0] if row else 0,
+        "lastHeartbeat": times.written(row[1], zone) if row else None,
+        "paused": pauses or None,
+    }

@@ -1,0 +1,67 @@
+"""`/health/live` and `/health/ready`: without a token, so that a supervisor needs none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from api import answers
+from api.gate import Probe
+from archive import db, schema
+from archive.errors import ArchiveError
+from config.errors import ConfigError
+from workers.app import app as celery_app
+from workers.broker import Broker, BrokerError
+from workers.queues import INTAKE
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+class SchemaMismatch(ArchiveError):
+    """The schema of the database is not the one that this version needs."""
+
+
+def database_probe() -> Probe:
+    """Return what asks whether the database answers and has our schema."""
+    needed = schema.head_revision()
+
+    def ask() -> None:
+        with db.engine().connect() as connection:
+            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        if found != needed:
+            raise SchemaMismatch(f"the database is at revision {found}, expected {needed}: see `arcfleet db check`")
+
+    return Probe("probe of the database", ask, (SQLAlchemyError, ConfigError, ArchiveError))
+
+
+def broker_probe() -> Probe:
+    """Return what asks whether the broker answers."""
+    broker = Broker(celery_app)
+
+    def ask() -> None:
+        broker.depth(INTAKE)
+
+    return Probe("probe of the broker", ask, (BrokerError, ConfigError))
+
+
+@router.get("/live", operation_id="live", response_class=Response)
+async def live() -> Response:
+    """Say that this process answers."""
+    return answers.as_json({"status": "UP"})
+
+
+@router.get("/ready", operation_id="ready", response_class=Response)
+def ready(request: Request) -> Response:
+    """Answer 200 if the database answers and its schema fits, else 503; the broker is told, but may be away."""
+    database = cast("Probe", request.app.state.database_probe).wrong()
+    broker = cast("Callable[[], Probe]", request.app.state.broker_probe)().wrong(patience_s=0.3)
+    told = {
+        "status": "DOWN" if database else "UP",
+        "database": database or "UP",
+        "broker": broker or "UP",
+    }
+    return answers.as_json(told, 503 if database else 200)

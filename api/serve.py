@@ -1,0 +1,119 @@
+"""One REST server on several addresses: its own, and the HTTP connections of devices."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+
+import uvicorn
+
+from api import addresses, security
+from api.addresses import Address
+from api.app import THREADS, create_app
+from archive import configuration, db, schema
+from config import settings
+from config.device import Device
+from config.errors import SettingsError
+from tasks.operations import our_device
+from workers import logs
+
+#: Seconds for requests that are being answered when the end is asked for.
+_GRACE_S = 3
+#: Seconds after which threads that still work are left behind; a chunk of a bulk call is atomic.
+_LEAVE_AFTER_S = 1.5
+
+
+def listening(device: str | None, offset: int) -> list[Address]:
+    """Return where to listen: with a device on its HTTP connections, else also on our own address.
+
+    Raises:
+        NotFoundError: there is no such device.
+    """
+    given = settings.current()
+    own = addresses.own_address(given, offset=offset)
+    cluster = configuration.current()
+    if device is not None:
+        of_device = [one for one in addresses.of_api(own, [our_device(device)], offset=offset) if one.owner == device]
+        return of_device or [own]
+    chosen = [cluster.devices[name] for name in given.devices if name in cluster.devices] or [*cluster.ours.values()]
+    return addresses.of_api(own, [one for one in chosen if _is_served(one)], offset=offset)
+
+
+def serve(device: str | None, offset: int) -> None:
+    """Answer requests until the process is told to end.
+
+    Raises:
+        SettingsError: an address is busy, or can be reached from elsewhere although nobody has a token.
+        SchemaError: the database does not fit.
+    """
+    given = settings.current()
+    schema.check(given.database())
+    given.broker()
+    logs.set_up()
+    # The thread that sends must not wait 5 ms for the one that still writes the answer.
+    sys.setswitchinterval(0.001)
+    db.use(db.make_engine(given.database(), pool_size=THREADS, application_name="arcfleet-api"))
+    where = listening(device, offset)
+    addresses.refuse_busy(where)
+    sockets = [_bound(one) for one in where]
+    reached = [_named(one, bound) for one, bound in zip(where, sockets, strict=True)]
+    security.refuse_open_door(reached)
+    app = create_app(beyond_loopback=not all(map(security.is_local, reached)), dispatching=True)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        # It would hold query strings, and with them tokens.
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE_S,
+        proxy_headers=bool(given.trusted_proxies),
+        forwarded_allow_ips=list(given.trusted_proxies),
+        server_header=False,
+    )
+    # After its orderly end uvicorn raises the signal once more: then it has been obeyed.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    try:
+        uvicorn.Server(config).run(sockets=sockets)
+    finally:
+        _end()
+
+
+def _is_served(device: Device) -> bool:
+    return device.is_ours and device.installed
+
+
+def _bound(address: Address) -> socket.socket:
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, target = found[0]
+    bound = socket.socket(family, kind, protocol)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(target)
+    except OSError as error:
+        bound.close()
+        raise SettingsError(f"port {address.port} of {address.host} cannot be used: {error.strerror}") from error
+    return bound
+
+
+def _named(address: Address, bound: socket.socket) -> str:
+    """Return the address as it was resolved: a name may mean anything."""
+    host: str = bound.getsockname()[0]
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+
+
+def _end() -> None:
+    db.use(None)
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    _join(others)
+    if any(thread.is_alive() and not thread.daemon for thread in others):
+        os._exit(0)
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    for thread in threads:
+        if not thread.daemon:
+            thread.join(_LEAVE_AFTER_S / max(1, len(threads)))

@@ -1,0 +1,53 @@
+"""A client written from the description of the wire alone: it sees bytes, headers and statuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Self
+
+import httpx
+from fastapi import FastAPI
+
+BASE = "/dcm4chee-arc"
+EXPORTS = f"{BASE}/monitor/export"
+
+
+class Wire:
+    """Sends requests to an application as if they came over a socket."""
+
+    def __init__(self, app: FastAPI, token: str | None = None, came_from: str = "127.0.0.1") -> None:
+        transport = httpx.ASGITransport(app=app, client=(came_from, 40000))
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", headers=headers)
+        self._runner = asyncio.Runner()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runner.run(self._http.aclose())
+        self._runner.close()
+
+    def ask(self, method: str, path: str, **headers: str) -> httpx.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self._runner.run(self._http.request(method, path, headers=named))
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self.ask("GET", path, **headers)
+
+    def post(self, path: str, **headers: str) -> httpx.Response:
+        return self.ask("POST", path, **headers)
+
+    def delete(self, path: str, **headers: str) -> httpx.Response:
+        return self.ask("DELETE", path, **headers)
+
+
+def error_of(answer: httpx.Response) -> str:
+    """Return the text of an error as the original's pages read it: the body is JSON, its type text/plain."""
+    assert answer.headers["content-type"].startswith("text/plain")
+    body: dict[str, Any] = json.loads(answer.content)
+    assert list(body) == ["errorMessage"]
+    text = str(body["errorMessage"])
+    assert "\n" not in text
+    return text
