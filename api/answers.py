@@ -35,6 +35,8 @@ _LISTED_REFUSALS = 100
 
 #: After so many seconds of a request it is looked whether the database still answers.
 _LOOK_AFTER_S = 1.0
+#: A request that has begun is given up only after so many seconds of silence: a busy server may be slow.
+_HELD_UP_S = 3.0
 
 
 class RequestError(Exception):
@@ -110,7 +112,7 @@ async def _unless_held_up(answer: asyncio.Future[Response], gate: Gate) -> Respo
     answer.add_done_callback(lambda done: done.cancelled() or done.exception())
     try:
         while not (await asyncio.wait({answer}, timeout=_LOOK_AFTER_S))[0]:
-            await gate.passable()
+            await gate.passable(_HELD_UP_S)
     except asyncio.CancelledError:
         answer.cancel()
         raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -13,13 +12,13 @@ from api.rest import times
 from archive import configuration, db
 from config import settings
 from config.device import Cluster
-from tasks import admission, slots
-from tasks.admission import Candidate, DestinationState, Refusal
-from tasks.control import DEAD_AFTER, Destination, WorkerNode
+from tasks import admission, circumstances, slots
+from tasks.admission import Candidate, Refusal
+from tasks.control import DEAD_AFTER, WorkerNode
 from tasks.record import TaskView
 from tasks.run import Run
 from tasks.state import Status
-from workers import dispatch, queues
+from workers import queues
 
 
 def explain(task: TaskView) -> dict[str, object]:
@@ -62,16 +61,18 @@ def _reasons(
     session: Session, cluster: Cluster, task: TaskView, run: Run | None, now: datetime
 ) -> Iterator[tuple[str, str, datetime | None]]:
     device = cluster.devices.get(task.device)
-    zone = ZoneInfo(settings.current().timezone) if device is None else dispatch.zone_of(device)
+    zone = circumstances.zone_of(device)
     candidate = Candidate(
         status=task.status,
         device=task.device,
         queue=task.queue,
         scheduled_time=task.scheduled_time,
-        destination=_destination(session, task.destination),
+        destination=circumstances.destination_of(session, task.destination),
         has_open_run=run is not None,
     )
-    found: list[Refusal] = admission.admissible(candidate, cluster, dispatch.pauses_of(session, task.device), zone, now)
+    found: list[Refusal] = admission.admissible(
+        candidate, cluster, circumstances.pauses_of(session, task.device), zone, now
+    )
     yield from ((refusal.why.value, refusal.text, refusal.until) for refusal in found)
     if device is None or not task.status.is_waiting:
         return
@@ -88,11 +89,3 @@ def _reasons(
     if queue is not None and busy is not None and busy >= queue.max_tasks_parallel:
         text = f"Queue {queue.name} of device {device.name} has {busy} of {queue.max_tasks_parallel} runs"
         yield "queue full", text, None
-
-
-def _destination(session: Session, name: str | None) -> DestinationState | None:
-    row = session.get(Destination, name) if name is not None else None
-    if row is None:
-        return None
-    running = session.scalar(select(func.count()).where(Run.destination == row.name, Run.ended_at.is_(None)))
-    return DestinationState(row.name, row.cap, running or 0, row.held_by, row.held_until, row.open_until)

@@ -80,8 +80,8 @@ class Gate:
         self._probe = probe
         self._limiter: anyio.CapacityLimiter | None = None
 
-    async def passable(self) -> None:
-        """Return at once if the database answered a moment ago, else ask it.
+    async def passable(self, patience_s: float = _PATIENCE_S) -> None:
+        """Return at once if the database answered a moment ago, else ask it, and wait at most so long.
 
         Raises:
             AwayError: it does not answer.
@@ -91,6 +91,6 @@ class Gate:
         if self._limiter is None:
             # Those who wait here must not take the threads of those who work.
             self._limiter = anyio.CapacityLimiter(40)
-        wrong = await anyio.to_thread.run_sync(self._probe.wrong, limiter=self._limiter)
+        wrong = await anyio.to_thread.run_sync(self._probe.wrong, patience_s, limiter=self._limiter)
         if wrong is not None:
             raise AwayError(wrong)

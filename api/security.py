@@ -156,7 +156,8 @@ def refuse_open_door(addresses: Sequence[str]) -> None:
         if not session.scalar(select(select(ApiToken.id).where(*_valid()).exists())):
             raise SettingsError(
                 f"REST would listen on {outside[0]}, which others can reach, and nobody has a token: run "
-                "`arcfleet token add NAME --role operator` first, or listen on 127.0.0.1"
+                "`arcfleet token add NAME --role operator` first (with `arcfleet up --only-servers` beside it where "
+                "the database is ours), or listen on 127.0.0.1"
             )
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
+import structlog
 import uvicorn
 
 from api import addresses, security
@@ -20,6 +21,8 @@ from config.device import Device
 from config.errors import SettingsError
 from tasks.operations import our_device
 from workers import logs
+
+_log = structlog.get_logger()
 
 #: Seconds for requests that are being answered when the end is asked for.
 _GRACE_S = 3
@@ -57,6 +60,8 @@ def serve(device: str | None, offset: int) -> None:
     # The thread that sends must not wait 5 ms for the one that still writes the answer.
     sys.setswitchinterval(0.001)
     db.use(db.make_engine(given.database(), pool_size=THREADS, application_name="arcfleet-api"))
+    if given.tls_cert is not None:
+        _log.warning("REST speaks plain HTTP: ARCFLEET_TLS_CERT is not used yet, put a proxy before it")
     where = listening(device, offset)
     addresses.refuse_busy(where)
     sockets = [_bound(one) for one in where]

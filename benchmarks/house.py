@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -102,6 +103,14 @@ def _answers(url: str) -> bool:
 
 
 def _free_offset() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1]) - 8082
+    return next(offset for offset in iter(lambda: random.randrange(1000, 20_000), None) if _is_free(offset))
+
+
+def _is_free(offset: int) -> bool:
+    try:
+        for port in (8080, 8081, 8082):
+            with socket.create_server(("127.0.0.1", port + offset)):
+                pass
+    except OSError:
+        return False
+    return True

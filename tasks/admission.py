@@ -128,7 +128,8 @@ def _window(queue: Queue, zone: ZoneInfo, now: datetime) -> Iterator[Refusal]:
     local = now.astimezone(zone)
     if queue.schedules and not any(schedule.contains(local) for schedule in queue.schedules):
         windows = "; ".join(str(schedule) for schedule in queue.schedules)
-        yield Refusal(Why.OUTSIDE_WINDOW, f"Queue {queue.name} runs only at {windows} ({zone.key})")
+        opens = min(schedule.next_open(local) for schedule in queue.schedules)
+        yield Refusal(Why.OUTSIDE_WINDOW, f"Queue {queue.name} runs only at {windows} ({zone.key})", opens)
 
 
 def _row_refusals(task: Candidate, now: datetime) -> Iterator[Refusal]:

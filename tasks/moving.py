@@ -61,6 +61,8 @@ class Mover:
         self._devices = [_target_device(cluster, name) for name in change.devices]
         for device in self._devices:
             _check_named(change, device)
+        if not self._devices:
+            _check_known(change, cluster)
 
     def columns(self) -> dict[str, Any]:
         """Return what is written to every rescheduled task besides its target."""
@@ -151,6 +153,8 @@ def _target_device(cluster: Cluster, name: str) -> Device:
     device = cluster.devices.get(name)
     if device is None:
         raise InvalidError(f"Unknown Device: {name}, expected one of {', '.join(cluster.ours)}")
+    if not device.is_ours and not device.is_archive:
+        raise InvalidError(f"No <class ArchiveDeviceExtension> configured for Device: {name}")
     if not device.is_ours:
         raise ConflictError(
             f"Device: {name} is not run by arcfleet: its tasks are in another table, so that none of ours can run "
@@ -159,6 +163,14 @@ def _target_device(cluster: Cluster, name: str) -> Device:
     if not device.installed:
         raise InvalidError(f"Device: {name} not installed")
     return device
+
+
+def _check_known(change: Change, cluster: Cluster) -> None:
+    ours = cluster.ours.values()
+    if change.exporter_id is not None and not any(change.exporter_id in device.exporters for device in ours):
+        raise InvalidError(f"No Exporter configured with ID:{change.exporter_id}")
+    if change.queue is not None and not any(change.queue in device.queues for device in ours):
+        raise InvalidError(f"No Queue configured with name:{change.queue}")
 
 
 def _check_named(change: Change, device: Device) -> None:

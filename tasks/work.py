@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,10 @@ class Work:
         self._outcomes.append(ObjectOutcome(sop_uid, result, status_code, text, self._began.pop(sop_uid, None)))
         if len(self._outcomes) >= _FLUSH_AT:
             self.flush()
+
+    def not_reached(self, sop_uids: Iterable[str]) -> None:
+        """Note objects whose turn never came in this run."""
+        self._outcomes += [ObjectOutcome(sop_uid, ObjectResult.NOT_REACHED) for sop_uid in sop_uids]
 
     def progress(self, **numbers: Any) -> None:
         """Note the progress of the run; written with the outcomes."""

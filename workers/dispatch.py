@@ -9,20 +9,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import structlog
-from sqlalchemy import event, select
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from archive import configuration, db
-from config import settings
 from config.device import Device, Queue
-from tasks import admission, slots
-from tasks.admission import PauseState
-from tasks.control import Pause
+from tasks import circumstances, slots
 from tasks.run import Ending
 from tasks.slots import RESERVATION_LEASE, Reservation
 from workers.broker import Broker, BrokerError
@@ -111,6 +107,8 @@ class Dispatcher:
             except db.OUTAGES as outage:
                 # The sweep comes back to it.
                 _log.warning("database away, not dispatching", error=db.first_line(outage))
+            except Exception:  # noqa: BLE001 - a defect met by one device must not end all sending
+                _log.exception("not dispatched", devices=sorted(devices))
         self._broker.close()
 
     def _send_jobs(self, jobs: list[tuple[str, list[str]]]) -> None:
@@ -158,7 +156,7 @@ class Dispatcher:
 
     def _reserve(self, device: Device, queue: Queue) -> list[Reservation]:
         with db.transaction() as session:
-            if refusals(session, device, queue.name, slots.database_time(session)):
+            if circumstances.queue_refusals(session, device, queue.name, slots.database_time(session)):
                 return []
             return slots.reserve(session, device.name, queue.name, queue.max_tasks_parallel)
 
@@ -179,24 +177,6 @@ class Dispatcher:
                 with db.transaction() as session:
                     slots.release(session, [r.run_id for r in reserved[number:]], Ending.UNSENT)
                 raise
-
-
-def refusals(session: Session, device: Device, queue: str, now: datetime) -> list[admission.Refusal]:
-    """Return why nothing of this queue may start now; none: it may."""
-    return admission.queue_refusals(
-        configuration.current(), device.name, queue, pauses_of(session, device.name), zone_of(device), now
-    )
-
-
-def pauses_of(session: Session, device: str) -> list[PauseState]:
-    """Return the pauses that operators set for this device."""
-    rows = session.scalars(select(Pause).where(Pause.device == device)).all()
-    return [PauseState(row.queue, row.draining, row.who, row.why, row.until) for row in rows]
-
-
-def zone_of(device: Device) -> ZoneInfo:
-    """Return the time zone of a device's processing windows."""
-    return ZoneInfo(device.time_zone or settings.current().timezone)
 
 
 _dispatcher: Dispatcher | None = None

@@ -14,14 +14,13 @@ from archive import configuration, db
 from archive.errors import Permanent
 from config import settings
 from config.device import Device, Queue
-from tasks import query, registry, retry, slots, store
+from tasks import circumstances, query, registry, retry, slots, store
 from tasks.errors import InvalidError, NotFoundError, StoppedError
 from tasks.outcome import Outcome
 from tasks.run import Ending, Stop
 from tasks.state import Event, Status
 from tasks.store import By, Claimed, Report
 from tasks.work import LOST, Work, now_s
-from workers import dispatch
 from workers.queues import RunMessage
 
 _log = structlog.get_logger()
@@ -72,8 +71,8 @@ def claim(message: RunMessage, node: Node) -> tuple[Claimed | None, Device | Non
         if run_row is None:
             return None, None
         device = configuration.current().devices.get(run_row.device)
-        if device is None or dispatch.refusals(session, device, run_row.queue, slots.database_time(session)):
-            # Paused, or its window closed, since the message was sent.
+        if device is None or circumstances.run_refusals(session, run_row, slots.database_time(session)):
+            # Paused, held, or its window closed, since the message was sent.
             slots.release(session, [message.run_id], Ending.WITHDRAWN)
             return None, None
         taken = store.claim(

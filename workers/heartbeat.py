@@ -101,6 +101,8 @@ class Heartbeat(threading.Thread):
                 self._tick()
             except db.OUTAGES as outage:
                 _log.warning("database away, leases are not renewed", error=db.first_line(outage))
+            except Exception:  # noqa: BLE001 - a defect in one tick must not end the leases of all runs
+                _log.exception("heartbeat failed")
             self._wake.wait(self._tick_s)
             self._wake.clear()
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 
 import structlog
@@ -44,17 +44,24 @@ def run(device_name: str, file_system_group: str, job: str) -> None:
     key = (device_name, file_system_group, job)
     with db.transaction() as session:
         session.execute(_this(key).values(started_at=NOW))
-    said = found(device)
-    with db.transaction() as session:
-        session.execute(_this(key).values(ended_at=NOW, result=said))
+    said = "ended by an error: see the log of the worker"
+    try:
+        said = found(device)
+    finally:
+        with db.transaction() as session:
+            session.execute(_this(key).values(ended_at=NOW, result=said))
     _log.info("housekeeping", job=job, device=device_name, result=said)
 
 
 def send_due(dispatcher: Dispatcher) -> None:
     """Send the jobs that are due, each once however many beats tick; called by the leader."""
+    global _known
+    now_wanted = wanted(configuration.current())
     with db.transaction() as session:
-        _keep(session, configuration.current())
+        if now_wanted != _known:
+            _keep(session, now_wanted)
         due = _take_due(session)
+    _known = now_wanted
     for device, group, job in due:
         dispatcher.send_job(channel_of(device, housekeeping=True), [device, group, job])
 
@@ -71,15 +78,12 @@ def _of(device: Device) -> Iterator[tuple[Job, timedelta]]:
     yield (device.name, "", "clear_unfinished"), _CLEAR_EVERY
 
 
+#: What this process has seen to be in the database.
 _known: dict[Job, float] = {}
 
 
-def _keep(session: Session, cluster: Cluster) -> None:
+def _keep(session: Session, now_wanted: Mapping[Job, float]) -> None:
     """Make the rows what the configuration says; a changed interval counts from the last run."""
-    global _known
-    now_wanted = wanted(cluster)
-    if now_wanted == _known:
-        return
     existing = {(r.device, r.file_system_group, r.job): r for r in session.scalars(select(HousekeepingJob))}
     for key, row in existing.items():
         if key not in now_wanted:
@@ -102,7 +106,6 @@ def _keep(session: Session, cluster: Cluster) -> None:
                 },
             )
         )
-    _known = now_wanted
 
 
 # Only where somebody takes it: what is due for a device that is away is made up once when it is back.

@@ -26,10 +26,14 @@ def end_with_parent() -> None:
 
 def has_ended(pid: int) -> bool:
     """Tell whether a process of ours has ended; one that nobody has waited for yet has."""
-    if sys.platform.startswith("linux"):
-        return not child.is_alive(pid)
+    if not sys.platform.startswith("linux"):
+        return not _answers(pid)
+    return not child.is_alive(pid)
+
+
+def _answers(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return True
-    return False
+        return False
+    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -16,6 +15,7 @@ from tasks import slots, store
 from tasks.run import Stop
 from tasks.slots import OpenRun
 from tasks.store import By
+from tasks.work import now_s
 
 _log = structlog.get_logger()
 
@@ -37,13 +37,13 @@ class Rescue:
 
     def __init__(self, actor: str) -> None:
         self._actor = actor
-        self._last_s = time.monotonic()
+        self._last_s = now_s()
         self._not_before_s = 0.0
 
     def tick(self, runs: Sequence[OpenRun]) -> int:
         """Rescue runs that are lost; returns their number."""
         cluster = configuration.current()
-        now = time.monotonic()
+        now = now_s()
         if now - self._last_s > _LONGEST_PAUSE_S:
             self._not_before_s = now + longest_lease(cluster).total_seconds()
         self._last_s = now
@@ -54,7 +54,7 @@ class Rescue:
 
     def away(self) -> None:
         """Note that the database did not answer."""
-        self._not_before_s = time.monotonic() + longest_lease(configuration.current()).total_seconds()
+        self._not_before_s = now_s() + longest_lease(configuration.current()).total_seconds()
 
     def _rescue(self, run: OpenRun, cluster: Cluster) -> int:
         lease = _lease_of(cluster, run.device)

@@ -40,7 +40,7 @@ def connected(url: str | None, token_file: Any) -> Iterator[Client]:
     Raises:
         ClickException: an answer is an error.
     """
-    _log_little()
+    log_little()
     try:
         with _client(url, token_file) as client:
             yield client
@@ -83,8 +83,8 @@ def _client(url: str | None, token_file: Any) -> Client:
     return Client.local()
 
 
-def _log_little() -> None:
-    # What a command did is its output; the log is for what is wrong.
+def log_little() -> None:
+    """Log warnings and errors only, to standard error: what a command did is its output."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

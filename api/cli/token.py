@@ -21,6 +21,7 @@ def token() -> None:
 
     Example: arcfleet token add night-shift --role operator
     """
+    connection.log_little()
     schema.check(settings.current().database())
 
 

@@ -17,7 +17,7 @@ import click
 import httpx
 from pydantic import SecretStr
 
-from api import addresses
+from api import addresses, security
 from api.addresses import Address
 from archive import configuration, db, schema
 from config import entries, settings, source
@@ -88,6 +88,7 @@ def _run_all(given: Settings, offset: int) -> None:
             addresses.refuse_busy(_listening(given, cluster, offset))
         listening = _listening(given, cluster, offset)
         _write_run_file(given.home, servers, offset, listening)
+        security.refuse_open_door([f"{address.host}:{address.port}" for address in listening])
         supervisor = Supervisor(_say)
         _watch_servers(supervisor, servers)
         try:

@@ -52,12 +52,8 @@ def commands(device: str, concurrency: int | None) -> list[Command]:
     logs_folder = settings.current().home / "logs"
     return [
         Command(f"worker {device}", [*base, *size], logs_folder / f"node-{device}.log"),
-        Command(
-            f"housekeeping {device}", [*base, "--housekeeping"], logs_folder / f"node-{device}-housekeeping.log"
-        ),
+        Command(f"housekeeping {device}", [*base, "--housekeeping"], logs_folder / f"node-{device}-housekeeping.log"),
     ]
-
-
 
 
 def _celery() -> list[str]:

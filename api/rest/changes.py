@@ -10,9 +10,9 @@ from api.rest import times
 from api.rest.parameters import Given, Parameter, flag
 from archive import configuration
 from config import settings
+from tasks import circumstances
 from tasks.moving import Change
 from tasks.record import HIGHEST_PRIORITY
-from workers import dispatch
 
 PRIORITY = Parameter(
     "taskPriority",
@@ -61,4 +61,4 @@ def zone_at(devices: Sequence[str]) -> tzinfo:
     """Return the time zone of the first device that is known; none: that of this process."""
     known = configuration.current().devices
     found = next((known[name] for name in devices if name in known), None)
-    return settings.current().zone() if found is None else dispatch.zone_of(found)
+    return settings.current().zone() if found is None else circumstances.zone_of(found)

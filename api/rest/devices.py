@@ -20,11 +20,10 @@ from api.security import Caller, Operator, Reader
 from archive import configuration, db
 from config import settings
 from config.device import Device
-from tasks import pausing, slots
+from tasks import circumstances, pausing, slots
 from tasks.control import DEAD_AFTER, Pause, WorkerNode
 from tasks.operations import our_device
 from tasks.pausing import Wish
-from workers import dispatch
 
 router = APIRouter(prefix="/devices", tags=["devices"], route_class=Route)
 
@@ -99,7 +98,7 @@ def _pause(request: Request, caller: Caller, name: str, *, draining: bool) -> Re
     wish = Wish(
         who=caller.by.actor,
         why=given.one("why"),
-        until=None if until is None else times.scheduled(until, dispatch.zone_of(device), "until"),
+        until=None if until is None else times.scheduled(until, circumstances.zone_of(device), "until"),
         queue=given.one("dcmQueueName"),
         draining=draining,
     )

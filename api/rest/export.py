@@ -16,11 +16,10 @@ from api.rest.parameters import Given, Parameter, flag
 from api.rest.shape import Filter, Shape
 from api.security import Caller, Submitter
 from config import settings
-from tasks import operations
+from tasks import circumstances, operations
 from tasks.idempotency import Once
 from tasks.operations import Scheduled
 from tasks.record import DEFAULT_PRIORITY, HIGHEST_PRIORITY, NewTask, TaskView
-from workers import dispatch
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 _LONGEST_UID = 64
@@ -133,7 +132,7 @@ def _create(request: Request, caller: Caller, aet: str, entity: Entity, exporter
         device=place.device.name,
         queue=place.queue,
         priority=DEFAULT_PRIORITY if priority is None else priority,
-        scheduled_time=None if at is None else times.scheduled(at, dispatch.zone_of(place.device)),
+        scheduled_time=None if at is None else times.scheduled(at, circumstances.zone_of(place.device)),
         batch_id=given.one("batchID"),
         local_aet=aet,
         exporter_id=exporter_id,

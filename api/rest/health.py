@@ -13,6 +13,7 @@ from api import answers
 from api.gate import Probe
 from archive import db, schema
 from archive.errors import ArchiveError
+from config import settings
 from config.errors import ConfigError
 from workers.app import app as celery_app
 from workers.broker import Broker, BrokerError
@@ -43,6 +44,7 @@ def broker_probe() -> Probe:
     broker = Broker(celery_app)
 
     def ask() -> None:
+        settings.current().broker()  # says what is missing, where Celery would end the process
         broker.depth(INTAKE)
 
     return Probe("probe of the broker", ask, (BrokerError, ConfigError))

@@ -5,17 +5,20 @@ dcmProperty `objectsPerSecond` slows it down, for destinations on a thin line.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from archive.errors import SourceError
 from archive.query import StoredObject
+from archive.storage import copying
+from archive.storage.copying import SourceGone
 from config import settings
 from config.device import Exporter
 from config.errors import SettingsError
-from tasks.errors import InvalidError, TaskError
+from tasks.errors import InvalidError, PermanentError, TaskError
 from tasks.outcome import ObjectResult, Outcome
 from tasks.state import Status
 from tasks.work import Work, now_s
@@ -49,43 +52,52 @@ class Folder:
 
         Raises:
             TaskError: the folder cannot be written; the text names it and says why.
+            PermanentError: files of the study are gone; all that is left was sent.
         """
         root = settings.current().folder(exporter.uri)
         done = _already_there(objects, root, work)
         missing = [item for item in objects if item.sop_uid not in done]
         _clear_parts({path_of(item, root).parent for item in missing}, work)
-        counts = _Counts(total=len(objects), completed=len(done))
+        counts = _Counts(len(objects), completed=len(done))
         work.progress(numInstances=counts.total, completed=counts.completed, remaining=len(missing), failed=0)
-        next_s = now_s()
-        for item in missing:
-            work.wait(max(0.0, next_s - now_s()))
-            next_s = max(now_s(), next_s) + _pause_s(exporter)
-            work.begin(item.sop_uid)
-            counts.add(_copy(item, root, work))
-            work.progress(completed=counts.completed, failed=counts.failed, remaining=counts.remaining)
+        try:
+            _send_each(exporter, missing, root, work, counts)
+        finally:
+            work.not_reached([item.sop_uid for item in missing[counts.tried :]])
         return counts.outcome(exporter, objects)
 
 
+def _send_each(exporter: Exporter, missing: list[StoredObject], root: Path, work: Work, counts: _Counts) -> None:
+    next_s, pause_s = now_s(), _pause_s(exporter)
+    for item in missing:
+        work.wait(max(0.0, next_s - now_s()))
+        next_s = max(now_s(), next_s) + pause_s
+        work.begin(item.sop_uid)
+        counts.tried += 1
+        _copy(item, root, work, counts)
+        work.progress(completed=counts.completed, failed=counts.failed, remaining=counts.remaining)
+
+
+@dataclass(slots=True)
 class _Counts:
-    def __init__(self, total: int, completed: int) -> None:
-        self.total = total
-        self.completed = completed
-        self.failed = 0
+    total: int
+    completed: int
+    failed: int = 0
+    #: Of the failed ones: files that no attempt will find again.
+    gone: int = 0
+    #: Objects that this run has begun.
+    tried: int = 0
 
     @property
     def remaining(self) -> int:
         return self.total - self.completed - self.failed
 
-    def add(self, result: ObjectResult) -> None:
-        if result is ObjectResult.SENT:
-            self.completed += 1
-        else:
-            self.failed += 1
-
     def outcome(self, exporter: Exporter, objects: Sequence[StoredObject]) -> Outcome:
         failed = f", failed:{self.failed}" if self.failed else ""
         study = objects[0].study_uid
         message = f"Export Study[uid={study}] to {exporter.uri} - completed:{self.completed}{failed}"
+        if self.failed and self.gone == self.failed:
+            raise PermanentError(f"{message}: the files of {self.gone} objects are gone")
         return Outcome(Status.FAILED if self.failed else Status.COMPLETED, message)
 
 
@@ -110,21 +122,21 @@ def _size_of(path: Path) -> int | None:
         return None
 
 
-def _copy(item: StoredObject, root: Path, work: Work) -> ObjectResult:
-    try:
-        content = _read(item)
-    except OSError as error:
-        work.record(item.sop_uid, ObjectResult.UNREADABLE, text=str(error))
-        return ObjectResult.UNREADABLE
+def _copy(item: StoredObject, root: Path, work: Work, counts: _Counts) -> None:
     target = path_of(item, root)
     try:
-        _write(target, content, work.run_id)
+        copying.copy(item, target, target.with_name(f".{target.name}.{work.run_id}{_PART}"))
+    except SourceError as error:
+        counts.failed += 1
+        counts.gone += isinstance(error, SourceGone)
+        work.record(item.sop_uid, ObjectResult.UNREADABLE, text=str(error))
     except OSError as error:
-        text = f"cannot write {target}: {os.strerror(error.errno or 0)}"
-        work.record(item.sop_uid, ObjectResult.REFUSED, text=text)
-        raise TaskError(f"Folder {root} cannot be written: {os.strerror(error.errno or 0)}") from error
-    work.record(item.sop_uid, ObjectResult.SENT)
-    return ObjectResult.SENT
+        why = os.strerror(error.errno or 0)
+        work.record(item.sop_uid, ObjectResult.REFUSED, text=f"cannot write {target}: {why}")
+        raise TaskError(f"Folder {root} cannot be written: {why}") from error
+    else:
+        counts.completed += 1
+        work.record(item.sop_uid, ObjectResult.SENT)
 
 
 def _clear_parts(folders: set[Path], work: Work) -> None:
@@ -140,34 +152,6 @@ def _clear_parts(folders: set[Path], work: Work) -> None:
 def _run_of(part: Path) -> int:
     run_id = part.name.removesuffix(_PART).rpartition(".")[2]
     return int(run_id) if run_id.isdecimal() else 0
-
-
-def _read(item: StoredObject) -> bytes:
-    if item.path is None or not item.is_readable:
-        raise OSError(f"no good copy of {item.sop_uid} is within reach of this device")
-    content = item.path.read_bytes()
-    if len(content) != item.size_bytes or hashlib.sha256(content).hexdigest() != item.sha256:
-        raise OSError(f"{item.path} is not what was stored: size or digest differs from the index")
-    return content
-
-
-def _write(target: Path, content: bytes, run_id: int) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{run_id}{_PART}")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _pause_s(exporter: Exporter) -> float:

@@ -81,7 +81,7 @@ def test_broker_holds_few_messages_after_the_last_worker_died(lab: Lab) -> None:
     wait_until(lambda: lab.depth("archive-a") == PARALLEL, "messages are sent to the dead worker")
 
     # Longer than reservations wait for a claim, and than the worker is taken for alive.
-    holds_for(lambda: lab.depth("archive-a") <= 2 * PARALLEL, "the channel holds few messages", for_s=25)
+    holds_for(lambda: lab.depth("archive-a") <= 2 * PARALLEL, "the channel holds few messages", for_s=22)
 
 
 def test_canceled_tasks_leave_few_messages_behind(lab: Lab) -> None:

@@ -52,23 +52,27 @@ def test_tasks_complete_once_through_kills_and_restarts_of_the_database() -> Non
 
 
 def test_workers_frozen_beyond_their_lease_double_nothing() -> None:
-    """Two workers in turn are frozen in the middle of a run, until another one has completed its task, and woken."""
+    """Ten times a worker is frozen in the middle of a run, and woken while another one runs the same task.
+
+    It must not begin one more sub-operation then, however it slept: its lease is over.
+    """
     with cluster(
         ldif.device(arcTaskLease="PT3S"),
         ldif.queue("Export", arcTaskMaxLostLeases="50"),
-        ldif.exporter("Noop", uri="noop:", duration=2, operations=40),
+        ldif.exporter("Noop", uri="noop:", duration=4, operations=80),
     ) as lab:
         lab.beat()
         workers = [lab.worker("archive-a"), lab.worker("archive-a")]
         lab.ready()
-        tasks = lab.schedule(60)
-        for number in range(12):
-            victim = workers[number % 2]
-            run = lab.await_run_at(victim)
+        for _ in range(10):
+            tasks = lab.schedule(2)
+            run = lab.await_running(tasks[0])
+            victim = next(worker for worker in workers if lab.node_id(worker) == run.node_id)
+
             victim.freeze()
-            lab.await_end(run)
+            lab.await_running(tasks[0], after=run)
             victim.thaw()
 
-        lab.await_status(tasks, Status.COMPLETED)
+            lab.await_status(tasks, Status.COMPLETED)
 
         print(lab.prove().summary())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 
 from api.cli.device import device
@@ -19,9 +21,11 @@ from workers import app
 
 
 @pytest.fixture
-def _machine(cluster: None, api_database: str, broker: str, tmp_path: Path) -> None:
+def _machine(cluster: None, api_database: str, broker: str, tmp_path: Path) -> Iterator[None]:
     settings.override(database_url=api_database, broker_url=broker)
     app.app.conf.broker_url = broker
+    yield
+    structlog.reset_defaults()  # it logs to the output of a runner that is gone
 
 
 pytestmark = pytest.mark.usefixtures("_machine")

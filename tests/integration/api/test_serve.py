@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,32 +18,48 @@ import pytest
 from api import security
 from archive import db
 from archive.accounts import Role
+from tests import factories
 from tests.lab.waiting import wait_until
+from workers.embedded.valkey import EmbeddedValkey
 
 COMMAND = [sys.executable, "-m", "api.cli.main"]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_offset() -> int:
+    """Return what the ports 8080 to 8082 can be moved by, below those that the kernel gives to anybody."""
+    return next(offset for offset in iter(lambda: random.randrange(1000, 20_000), None) if is_free(offset))
+
+
+def is_free(offset: int) -> bool:
+    try:
+        for port in (8080, 8081, 8082):
+            with socket.create_server(("127.0.0.1", port + offset)):
+                pass
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture
-def environment(database: str, broker: str, tmp_path: Path) -> dict[str, str]:
+def offset() -> int:
+    return free_offset()
+
+
+@pytest.fixture
+def environment(database: str, broker: str, tmp_path: Path, offset: int) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("ARCFLEET_")}
     return {
         **plain,
         "ARCFLEET_HOME": str(tmp_path),
         "ARCFLEET_DATABASE_URL": database,
         "ARCFLEET_BROKER_URL": broker,
-        "ARCFLEET_API_PORT": str(free_port()),
+        "ARCFLEET_API_PORT": str(8080 + offset),
     }
 
 
 @pytest.fixture
-def started(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen([*COMMAND, "api", "--offset", str(free_port() - 8082)], env=environment, text=True)
+def started(environment: dict[str, str], offset: int) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen([*COMMAND, "api", "--offset", str(offset)], env=environment, text=True)
     yield process
     process.kill()
     process.wait()
@@ -65,9 +82,8 @@ def is_ready(url: str) -> bool:
 
 
 def test_process_listens_on_its_own_address_and_on_those_of_devices(
-    environment: dict[str, str], started: subprocess.Popen[str]
+    environment: dict[str, str], started: subprocess.Popen[str], offset: int
 ) -> None:
-    offset = int(started.args[-1])  # type: ignore[index, arg-type]
     urls = [f"http://127.0.0.1:{port}" for port in (environment["ARCFLEET_API_PORT"], 8081 + offset, 8082 + offset)]
     for url in urls:
         wait_until(lambda url=url: is_ready(url), f"{url} answers")
@@ -83,18 +99,36 @@ def test_process_listens_on_its_own_address_and_on_those_of_devices(
     assert time.monotonic() - began < 5
 
 
-def test_busy_port_is_one_line(environment: dict[str, str]) -> None:
+def test_broker_that_is_frozen_delays_no_answer(
+    environment: dict[str, str], started: subprocess.Popen[str], valkey: EmbeddedValkey
+) -> None:
+    url = f"http://127.0.0.1:{environment['ARCFLEET_API_PORT']}"
+    wait_until(lambda: is_ready(url), f"{url} answers")
+    factories.seen_worker("archive-a")
+    valkey.freeze()
+    try:
+        for study in range(10):
+            began = time.monotonic()
+            made = httpx.post(f"{url}/dcm4chee-arc/aets/ARCHIVE_A/rs/studies/1.{study}/export/Noop", trust_env=False)
+            assert made.status_code == 202
+            assert time.monotonic() - began < 1  # far below on a machine that has nothing else to do
+        assert is_ready(url)
+    finally:
+        valkey.thaw()
+
+
+def test_busy_port_is_one_line(environment: dict[str, str], offset: int) -> None:
     with socket.create_server(("127.0.0.1", int(environment["ARCFLEET_API_PORT"]))):
-        line = refused(environment, "api")
+        line = refused(environment, "api", "--offset", str(offset))
 
     assert environment["ARCFLEET_API_PORT"] in line
     assert "busy" in line
 
 
-def test_beyond_loopback_nothing_starts_without_a_token(environment: dict[str, str]) -> None:
+def test_beyond_loopback_nothing_starts_without_a_token(environment: dict[str, str], offset: int) -> None:
     environment |= {"ARCFLEET_API_HOST": "0.0.0.0"}
 
-    line = refused(environment, "api", "--offset", str(free_port() - 8082))
+    line = refused(environment, "api", "--offset", str(offset))
 
     assert f"0.0.0.0:{environment['ARCFLEET_API_PORT']}" in line
     assert "arcfleet token add" in line

@@ -113,6 +113,17 @@ def test_task_whose_run_still_ends_is_changed_again(first: Event, second: Event)
     assert factories.reserve() == []
 
 
+def test_message_of_a_run_that_still_ends_does_not_claim_its_rescheduled_task_again() -> None:
+    [task] = factories.insert()
+    [reservation] = factories.reserve()
+    assert factories.claim(reservation) is not None
+    factories.change(Event.RESCHEDULE, task.id)
+
+    assert factories.claim(reservation) is None
+
+    assert factories.status_of(task.id) is Status.SCHEDULED
+
+
 def test_time_at_which_a_run_was_first_asked_to_stop_stays() -> None:
     run = factories.running()
     factories.change(Event.CANCEL, run.task.id)

@@ -112,6 +112,8 @@ def test_lost_run_is_due_again_at_once_and_costs_no_retry() -> None:
     after = task(run.task.id)
     assert (after.failures, after.lost_leases, after.error_message) == (0, 1, None)
     assert is_due(after.id)
+    assert after.started_time is not None
+    assert after.scheduled_time > after.started_time
     assert factories.run_row(run.run_id)["ending"] == Ending.LOST
     assert run_again().task.id == run.task.id
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from sqlalchemy import text
@@ -87,7 +88,7 @@ def test_run_past_its_lease_begins_nothing_until_the_lease_is_renewed(
         waited.append(archive.trace.read_text())
         factories.sql("UPDATE run SET lease_until = clock_timestamp() + interval '1 min'")
 
-    monkeypatch.setattr(works.time, "sleep", renewed_while_it_waits)
+    monkeypatch.setattr(time, "sleep", renewed_while_it_waits)
     work.begin(OBJECTS[0])
 
     assert waited == [""]

@@ -164,15 +164,35 @@ def test_single_task_and_its_history_are_found_by_indexes(many: str) -> None:
     assert "Seq Scan on task" not in of(work)
 
 
-def test_migrations_make_the_database_that_the_classes_describe(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def differences(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return what the classes describe and the database lacks, or has otherwise."""
     monkeypatch.setitem(ischema_names, "xid8", history.Xid8)
     for package in (archive, tasks):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if ".migrations" not in module.name:
                 importlib.import_module(module.name)
     with db.engine().connect() as connection:
-        context = MigrationContext.configure(
-            connection, opts={"compare_type": True, "compare_server_default": True}
-        )  # fmt: skip
+        opts = {"compare_type": True, "compare_server_default": True}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=opts), db.Base.metadata))
 
-        assert compare_metadata(context, db.Base.metadata) == []
+
+def test_migrations_make_the_database_that_the_classes_describe(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert differences(monkeypatch) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DROP INDEX ix_task_due",
+        "ALTER TABLE run DROP COLUMN token",
+        "ALTER TABLE task ALTER priority SET DEFAULT 5",
+        "ALTER TABLE task ALTER batch_id SET NOT NULL",
+        "CREATE TABLE other (id int)",
+    ],
+)
+def test_database_that_is_not_as_described_is_recognized(
+    database: str, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    factories.sql(change)
+
+    assert differences(monkeypatch) != []

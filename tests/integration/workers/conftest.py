@@ -1,4 +1,4 @@
-"""One database for all tests of this folder, emptied before each: far faster than a fresh one."""
+"""One database for all tests of this folder, emptied before each; a broker and an application of the test's own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from celery import Celery
 
 from archive import configuration, db
+from config import settings
 from config.device import Cluster
 from tests import factories
+from workers import housekeeping
+from workers.app import make_app
 from workers.embedded.postgres import EmbeddedPostgres
 
 
@@ -24,10 +28,21 @@ def workers_database(postgres: EmbeddedPostgres) -> str:
 
 
 @pytest.fixture
-def cluster(workers_database: str) -> Iterator[Cluster]:
+def cluster(workers_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """An empty database as this process's, and the devices archive-a and archive-b as its configuration."""
     db.use(db.make_engine(workers_database, pool_size=20))
     factories.empty()
+    monkeypatch.setattr(housekeeping, "_known", {})
     yield factories.use_cluster()
     configuration.reset()
     db.use(None)
+
+
+@pytest.fixture
+def app(broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
+    """The Celery application, with an empty Valkey."""
+    monkeypatch.setenv("ARCFLEET_BROKER_URL", broker)
+    settings.reload()
+    yield make_app()
+    monkeypatch.undo()
+    settings.reload()

@@ -149,7 +149,7 @@ def test_kinds_do_not_know_each_other() -> None:
     assert wrong == []
 
 
-def test_errors_are_caught_broadly_in_one_place_only() -> None:
+def test_errors_are_caught_broadly_in_named_places_only() -> None:
     def is_broad(node: ast.AST) -> bool:
         match node:
             case ast.ExceptHandler(type=None | ast.Name(id="Exception" | "BaseException")):
@@ -160,4 +160,5 @@ def test_errors_are_caught_broadly_in_one_place_only() -> None:
 
     # api/ has an edge of its own towards callers, the embedded servers one towards what they started.
     engine = [p for p in found if p.startswith(("tasks/", "workers/")) and not p.startswith("workers/embedded/")]
-    assert engine == ["workers/execute.py"]
+    # Two threads go on after a defect, and log it: without them all sending, and all leases, would end.
+    assert engine == ["workers/dispatch.py", "workers/execute.py", "workers/heartbeat.py"]

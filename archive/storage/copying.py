@@ -1,0 +1,108 @@
+"""Copy a stored file elsewhere: its bytes as the index knows them, whole under its name or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from archive.errors import Permanent, SourceError
+from archive.query import StoredObject
+from archive.storage.health import MARKER
+
+#: Bytes that are in memory at once.
+_CHUNK = 1 << 20
+
+
+class SourceGone(SourceError, Permanent):
+    """The file is not there although its file system is: trying again cannot help."""
+
+
+def copy(item: StoredObject, target: Path, part: Path) -> None:
+    """Copy an object's file to `target` through `part`, which lies in the same folder.
+
+    Raises:
+        SourceGone: there is no good copy any more.
+        SourceError: the copy cannot be read now, or is not what was stored.
+        OSError: the target cannot be written; nothing of it is left.
+    """
+    source = _open(item)
+    try:
+        make_folders(target.parent)
+        with _removed_unless_done(part), part.open("wb") as out:
+            _fill(out.fileno(), source, item)
+            os.fsync(out.fileno())
+            part.replace(target)
+        sync_folder(target.parent)
+    finally:
+        os.close(source)
+
+
+@contextmanager
+def _removed_unless_done(part: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder and its parents, their names safe on disk."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        try:
+            new.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(new)) from error
+        sync_folder(new.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder safe on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open(item: StoredObject) -> int:
+    if item.path is None or item.file_system is None:
+        raise SourceGone(f"no good copy of {item.sop_uid} is left")
+    if not item.is_readable:
+        raise SourceError(f"no good copy of {item.sop_uid} is within reach of this device, only {item.path}")
+    try:
+        return os.open(item.path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        if (item.file_system.path / MARKER).exists():
+            raise SourceGone(f"{item.path} is gone") from error
+        raise SourceError(f"{item.path} cannot be read: {item.file_system.path} is not mounted") from error
+    except OSError as error:
+        raise SourceError(f"{item.path} cannot be read: {os.strerror(error.errno or 0)}") from error
+
+
+def _fill(out: int, source: int, item: StoredObject) -> None:
+    digest, size = hashlib.sha256(), 0
+    while chunk := _read(source, item):
+        digest.update(chunk)
+        size += len(chunk)
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(out, view) :]
+    if size != item.size_bytes or digest.hexdigest() != item.sha256:
+        raise SourceError(f"{item.path} is not what was stored: size or digest differs from the index")
+
+
+def _read(source: int, item: StoredObject) -> bytes:
+    try:
+        return os.read(source, _CHUNK)
+    except OSError as error:
+        raise SourceError(f"{item.path} cannot be read: {os.strerror(error.errno or 0)}") from error

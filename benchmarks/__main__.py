@@ -1,0 +1,16 @@
+"""`make bench`: every measurement, one after the other, each on a cluster of its own."""
+
+from __future__ import annotations
+
+from benchmarks import bulk_reschedule, engine, reschedule_latency
+
+
+def main() -> None:
+    """Run all of them."""
+    for benchmark in (reschedule_latency, bulk_reschedule, engine):
+        print(f"\n== {benchmark.__name__.rpartition('.')[2]}: {(benchmark.__doc__ or '').strip().splitlines()[0]}")
+        benchmark.main()
+
+
+if __name__ == "__main__":
+    main()
