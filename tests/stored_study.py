@@ -9,6 +9,7 @@ from typing import Any
 
 from archive import db
 from archive.storage import file_systems, ingest
+from archive.storage.health import MARKER
 from config.device import Device, Exporter, FileSystem, FileSystemGroup
 from tasks.errors import TaskError
 from tasks.outcome import Outcome
@@ -40,6 +41,11 @@ class Archive:
             uid=sop_uid,
         )
         return Path(path)
+
+    def marker(self) -> Path:
+        """Return the marker file of the file system."""
+        [path] = factories.sql("SELECT path FROM file_system")
+        return Path(path) / MARKER
 
     def target(self, sop_uid: str) -> Path:
         """Return where an object is exported to."""

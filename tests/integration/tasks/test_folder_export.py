@@ -110,18 +110,54 @@ def test_completed_task_that_is_rescheduled_sends_all_again(archive: Archive) ->
     assert outcomes(again) == dict.fromkeys(OBJECTS, "sent")
 
 
+def test_objects_whose_turn_never_came_are_not_reached(archive: Archive) -> None:
+    archive.out.mkdir(exist_ok=True)
+    (archive.out / STUDY).write_text("a file")
+    run = start()
+
+    archive.attempt(run)
+
+    assert outcomes(run) == {OBJECTS[0]: "refused", OBJECTS[1]: "not reached", OBJECTS[2]: "not reached"}
+
+
 # --- sources that cannot be read
 
 
-@pytest.mark.parametrize("damage", ["gone", "shorter", "other bytes"])
+def test_source_that_is_gone_fails_the_task_for_good_and_hides_no_other_object(archive: Archive) -> None:
+    source = archive.source(OBJECTS[1])
+    source.unlink()
+    run = start()
+
+    ending = archive.attempt(run)
+
+    assert isinstance(ending, PermanentError)
+    assert "completed:2, failed:1: the files of 1 objects are gone" in str(ending)
+    assert outcomes(run) == {OBJECTS[0]: "sent", OBJECTS[1]: "unreadable", OBJECTS[2]: "sent"}
+    [text] = factories.sql("SELECT text FROM object_outcome WHERE result = 'unreadable'")
+    assert text == f"{source} is gone"
+
+
+def test_source_on_a_disk_that_is_not_mounted_is_tried_again(archive: Archive) -> None:
+    archive.source(OBJECTS[1]).unlink()
+    marker = archive.marker()
+    aside = marker.rename(marker.with_name("aside"))
+    run = start()
+
+    ending = archive.attempt(run)
+    aside.rename(marker)
+
+    assert isinstance(ending, Outcome)
+    assert ending.status is Status.FAILED
+    [text] = factories.sql("SELECT text FROM object_outcome WHERE result = 'unreadable'")
+    assert text.endswith("is not mounted")
+
+
+@pytest.mark.parametrize("damage", ["shorter", "other bytes"])
 def test_unreadable_source_fails_the_task_and_hides_no_other_object(archive: Archive, damage: str) -> None:
     source = archive.source(OBJECTS[1])
     content = source.read_bytes()
     source.chmod(0o600)
-    if damage == "gone":
-        source.unlink()
-    else:
-        source.write_bytes(content[:-1] if damage == "shorter" else content[:-1] + b"\xff")
+    source.write_bytes(content[:-1] if damage == "shorter" else content[:-1] + b"\xff")
     run = start()
 
     ending = archive.attempt(run)
