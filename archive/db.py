@@ -56,14 +56,21 @@ def engine() -> Engine:
     return _engine
 
 
-def make_engine(url: str, *, pool_size: int = 5, application_name: str = "arcfleet") -> Engine:
-    """Return an engine for a `postgresql://` URL; every session speaks UTC and times out on a dead server."""
+def make_engine(url: str, *, pool_size: int = 5, application_name: str = "arcfleet", pre_ping: bool = True) -> Engine:
+    """Return an engine for a `postgresql://` URL; every session speaks UTC and times out on a dead server.
+
+    Args:
+        url: of the database.
+        pool_size: connections that are kept; twice as many may be open.
+        application_name: as the server shows it.
+        pre_ping: look whether a connection still lives before each use; who insists anyway does without.
+    """
     made = create_engine(
         url.replace("postgresql://", "postgresql+psycopg://", 1),
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=10,
-        pool_pre_ping=True,
+        pool_pre_ping=pre_ping,
         connect_args={"connect_timeout": 5, "application_name": application_name, "options": "-c timezone=UTC"},
     )
 

@@ -128,8 +128,8 @@ def reserve(session: Session, device: str, queue: str, slots: int) -> list[Reser
         text("SELECT set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock(hashtextextended(:key, 0))"),
         {"key": f"slots of {device}/{queue}"},
     )
-    session.execute(_LOCK_DESTINATIONS)
-    limits = session.execute(_DESTINATIONS).all()
+    limited = session.execute(_LOCK_DESTINATIONS).all()
+    limits = session.execute(_DESTINATIONS).all() if limited else []
     # A full one is passed over like a held one: its tasks must not hide those for others behind them.
     blocked = [row.name for row in limits if row.blocked or (row.cap is not None and row.running >= row.cap)]
     capped = [row for row in limits if row.cap is not None and row.name not in blocked]
@@ -146,12 +146,6 @@ def reserve(session: Session, device: str, queue: str, slots: int) -> list[Reser
         },
     ).all()
     return [Reservation(r.id, r.task_id, r.token, r.kind, r.device, r.queue, r.study_uid) for r in rows]
-
-
-def count_unclaimed(session: Session, device: str, kinds: Collection[str]) -> int:
-    """Return how many reservations of a device, for tasks of these kinds, wait to be claimed."""
-    waiting = (Run.device == device, Run.kind.in_(kinds), Run.ended_at.is_(None), Run.claimed_at.is_(None))
-    return session.scalars(select(func.count()).select_from(Run).where(*waiting)).one()
 
 
 def renew_reservations(
@@ -308,11 +302,11 @@ def _float(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def reservation(session: Session, run_id: int, token: str) -> Run | None:
-    """Return the run that a message is about, if the message is not stale and no worker has claimed it."""
-    return session.scalars(
-        select(Run).where(Run.id == run_id, Run.token == token, Run.ended_at.is_(None), Run.claimed_at.is_(None))
-    ).one_or_none()
+def reservation(session: Session, run_id: int, token: str) -> tuple[Run, datetime] | None:
+    """Return the run that a message is about, and the time, if it is not stale and no worker has claimed it."""
+    unclaimed = (Run.id == run_id, Run.token == token, Run.ended_at.is_(None), Run.claimed_at.is_(None))
+    row = session.execute(select(Run, NOW).where(*unclaimed)).one_or_none()
+    return None if row is None else (row[0], row[1])
 
 
 def stop_reason(session: Session, run_id: int) -> tuple[int, str | None] | None:
@@ -326,8 +320,7 @@ def stop_reason(session: Session, run_id: int) -> tuple[int, str | None] | None:
     return None if row is None else (row.task_id, row.stop_reason)
 
 
-_DUE = text(
-    """
+_DUE_QUEUES = """
     SELECT d.device, d.queue FROM unnest(CAST(:devices AS text[]), CAST(:queues AS text[])) AS d (device, queue)
     WHERE EXISTS (
         SELECT 1 FROM generate_series(0, 9) AS p CROSS JOIN LATERAL (
@@ -338,7 +331,43 @@ _DUE = text(
         SELECT 1 FROM worker_node AS w WHERE w.device = d.device AND w.stopped_at IS NULL
            AND w.seen_at > clock_timestamp() - :dead_after)
     """
+
+_DUE = text(_DUE_QUEUES)
+
+_LOOK = text(
+    f"""
+    SELECT clock_timestamp(), ARRAY(SELECT queue FROM ({_DUE_QUEUES}) AS due ORDER BY queue),
+           (SELECT count(*) FROM run WHERE run.device = :device AND ended_at IS NULL AND claimed_at IS NULL
+            AND kind = ANY(:kinds))
+    """  # noqa: S608 - both are ours
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a dispatcher sees of a device in one glance."""
+
+    now: datetime
+    #: Queues with a due task, while a worker of the device lives.
+    due: list[str]
+    #: Reservations that wait to be claimed.
+    unclaimed: int
+
+
+def look(session: Session, device: str, queues: Collection[str], kinds: Collection[str]) -> Look:
+    """Return what may have to be sent for a device.
+
+    Args:
+        session: the transaction.
+        device: the device.
+        queues: its queues.
+        kinds: whose unclaimed reservations are counted.
+    """
+    values = {
+        "devices": [device] * len(queues), "queues": sorted(queues), "dead_after": DEAD_AFTER, "device": device,
+        "kinds": list(kinds),
+    }  # fmt: skip
+    return Look(*session.execute(_LOOK, values).one())
 
 
 def queues_with_due_tasks(session: Session, queues: Collection[tuple[str, str]]) -> set[tuple[str, str]]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Integer, RowMapping, cast, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Integer, RowMapping, cast, delete, func, insert, literal, select, text, update
 from sqlalchemy.orm import Session
 
 from tasks import history, slots, state
@@ -146,22 +146,36 @@ def claim(
     if row is None or not state.may(Status(row["status"]), Event.CLAIM):
         return None
     came_from = Status(row["status"])
-    run = session.execute(
-        update(Run)
-        .where(Run.id == run_id, Run.task_id == task_id, Run.token == token)
-        .where(Run.device == row["device"], Run.queue == row["queue"])
-        .where(Run.claimed_at.is_(None), Run.ended_at.is_(None))
-        .values(claimed_at=NOW, progress_at=NOW, node_id=node[0], lease_until=NOW + lease, came_from=came_from.value)
-        .returning(Run.id)
-    ).one_or_none()
-    if run is None:
-        return None
     to = state.next_status(came_from, Event.CLAIM)
-    assert to is not None  # noqa: S101 - an arrow of CLAIM leads to a status
-    changed = _write(session, task_id, came_from, {"status": to.value, "started_time": NOW, "ended_time": None})
-    arrow = Arrow(Event.CLAIM, came_from, to, changed["device"], changed["device"], node[1], run_id)
-    session.execute(history.record(arrow, [task_id]))
-    return Claimed(TaskView.of(changed), run_id, came_from, node[1])
+    values = {
+        "task": task_id, "run": run_id, "token": token, "device": row["device"], "queue": row["queue"],
+        "before": came_from, "after": to, "node": node[0], "actor": node[1], "lease": lease,
+    }  # fmt: skip
+    changed = session.execute(_CLAIM, values).mappings().one_or_none()
+    return None if changed is None else Claimed(TaskView.of(changed), run_id, came_from, node[1])
+
+
+# The arrow of CLAIM: the run is taken, the task follows, history notes it; all of it, or nothing.
+_CLAIM = text(
+    """
+    WITH taken AS (
+        UPDATE run SET claimed_at = clock_timestamp(), progress_at = clock_timestamp(), node_id = :node,
+               lease_until = clock_timestamp() + :lease, came_from = :before
+        WHERE id = :run AND task_id = :task AND token = CAST(:token AS uuid) AND device = :device AND queue = :queue
+          AND claimed_at IS NULL AND ended_at IS NULL
+        RETURNING id
+    ), changed AS (
+        UPDATE task SET status = :after, started_time = clock_timestamp(), ended_time = NULL,
+               updated_time = clock_timestamp()
+        WHERE id = :task AND status = :before AND EXISTS (SELECT 1 FROM taken)
+        RETURNING *
+    ), noted AS (
+        INSERT INTO history (event, first_id, last_id, from_status, to_status, from_device, to_device, run_id, actor)
+        SELECT 'claim', id, id, :before, :after, device, device, :run, :actor FROM changed
+    )
+    SELECT * FROM changed
+    """
+)
 
 
 def report(session: Session, task_id: int, run_id: int, said: Report, by: By) -> Status | None:
@@ -172,43 +186,58 @@ def report(session: Session, task_id: int, run_id: int, said: Report, by: By) ->
     """
     row = _locked(session, task_id)
     run = session.execute(
-        select(Run.came_from, Run.device, Run.stop_reason).where(Run.id == run_id, Run.ended_at.is_(None))
+        select(Run.came_from, Run.device).where(Run.id == run_id, Run.task_id == task_id, Run.ended_at.is_(None))
     ).one_or_none()
     if run is None:
         return None
     slots.wake(session, {run.device} | ({row["device"]} if row is not None else set()))
     before = Status(row["status"]) if row is not None else None
-    if row is None or before is None or not state.may(before, said.event):
+    if before is None or not state.may(before, said.event):
         slots.end(session, run_id, Ending.LOST if said.event is Event.LOSE else Ending.STOPPED)
         return None
-    slots.end(session, run_id, _ENDINGS[said.event])
     after = state.next_status(before, said.event, came_from=Status(run.came_from))
-    assert after is not None  # noqa: S101 - no report deletes
-    _write(session, task_id, before, {"status": after.value, "ended_time": NOW, **_said(said, row)})
-    reason = said.reason or said.error or said.outcome
-    arrow = Arrow(said.event, before, after, row["device"], row["device"], by.actor, run_id, reason)
-    session.execute(history.record(arrow, [task_id]))
-    return after
+    values = {"task": task_id, "run": run_id, "before": before, "after": after, **_said(said, by)}
+    return after if session.execute(_REPORT, values).one_or_none() is not None else None
 
 
-def _said(said: Report, row: RowMapping) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    if said.outcome is not None:
-        values["outcome_message"] = said.outcome
-    if said.error is not None:
-        values["error_message"] = said.error
-    if said.counts:
-        values["failures"] = Task.failures + 1
-    if said.event is Event.RETRY:
-        values["scheduled_time"] = NOW + said.delay
-    if said.event is Event.LOSE:
-        values["scheduled_time"] = NOW
-    if said.event is Event.GIVE_BACK:
-        values["ended_time"] = row["ended_time"]
-    else:
-        lost = said.event is Event.LOSE or said.reason == LOST_TOO_OFTEN
-        values["lost_leases"] = Task.lost_leases + 1 if lost else 0
-    return values
+# The arrows of all reports: the run ends, the task follows, history notes it; all of it, or nothing.
+_REPORT = text(
+    """
+    WITH ended AS (
+        UPDATE run SET ended_at = clock_timestamp(), ending = :ending WHERE id = :run AND ended_at IS NULL RETURNING id
+    ), changed AS (
+        UPDATE task SET status = :after, updated_time = clock_timestamp(),
+               ended_time = CASE WHEN :given_back THEN ended_time ELSE clock_timestamp() END,
+               outcome_message = coalesce(:outcome, outcome_message), error_message = coalesce(:error, error_message),
+               failures = failures + :failed,
+               lost_leases = CASE WHEN :given_back THEN lost_leases WHEN :lost THEN lost_leases + 1 ELSE 0 END,
+               scheduled_time = coalesce(clock_timestamp() + CAST(:wait AS interval), scheduled_time)
+        WHERE id = :task AND status = :before AND EXISTS (SELECT 1 FROM ended)
+        RETURNING id, device
+    )
+    INSERT INTO history
+        (event, first_id, last_id, from_status, to_status, from_device, to_device, run_id, actor, reason)
+    SELECT :event, id, id, :before, :after, device, device, :run, :actor, :reason FROM changed
+    RETURNING seq
+    """
+)
+
+
+def _said(said: Report, by: By) -> dict[str, Any]:
+    waits = {Event.RETRY: said.delay, Event.LOSE: timedelta(0)}
+    return {
+        "event": said.event.value,
+        "ending": _ENDINGS[said.event].value,
+        "outcome": said.outcome,
+        "error": said.error,
+        "failed": int(said.counts),
+        # A task that is given back is as if this run had never been.
+        "given_back": said.event is Event.GIVE_BACK,
+        "lost": said.event is Event.LOSE or said.reason == LOST_TOO_OFTEN,
+        "wait": waits.get(said.event),
+        "actor": by.actor,
+        "reason": said.reason or said.error or said.outcome,
+    }
 
 
 #: Reason of a FAIL by a spent budget of lost leases: the count is kept, to be read.
@@ -229,10 +258,8 @@ def lose(session: Session, task_id: int, run_id: int, budgets: Mapping[tuple[str
     if row is not None and row["status"] == Status.IN_PROCESS:
         budget = budgets.get((row["device"], row["queue"]), 3)
         if row["lost_leases"] + 1 >= budget:
-            text = (
-                f"{by.reason or 'the lease was lost'}; lost {row['lost_leases'] + 1} times in a row, at most {budget}"
-            )
-            return report(session, task_id, run_id, Report(Event.FAIL, error=text, reason=LOST_TOO_OFTEN), by)
+            why = f"{by.reason or 'the lease was lost'}; lost {row['lost_leases'] + 1} times in a row, at most {budget}"
+            return report(session, task_id, run_id, Report(Event.FAIL, error=why, reason=LOST_TOO_OFTEN), by)
     return report(session, task_id, run_id, Report(Event.LOSE, reason=by.reason), by)
 
 
@@ -344,16 +371,6 @@ def _record_groups(
 def _locked(session: Session, task_id: int) -> RowMapping | None:
     query = select(Task.__table__).where(Task.id == task_id).with_for_update()
     return session.execute(query).mappings().one_or_none()
-
-
-def _write(session: Session, task_id: int, guard: Status, values: Mapping[str, Any]) -> RowMapping:
-    changed = session.execute(
-        update(Task)
-        .where(Task.id == task_id, Task.status == guard.value)
-        .values(updated_time=NOW, **values)
-        .returning(*Task.__table__.columns)
-    )
-    return changed.mappings().one()
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:

@@ -203,7 +203,7 @@ def _own_engine() -> Engine:
 def _child_starts(**_: Any) -> None:
     """Prepare a process of the pool: it ends with its parent, and has connections of its own."""
     end_with_parent()
-    db.use(db.make_engine(settings.current().database(), pool_size=2, application_name="arcfleet run"))
+    db.use(db.make_engine(settings.current().database(), pool_size=2, application_name="arcfleet run", pre_ping=False))
     # Imported here: the application imports this module.
     from workers.app import app
 

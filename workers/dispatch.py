@@ -124,40 +124,36 @@ class Dispatcher:
         if device is None or not device.is_ours:
             return
         try:
-            stale = 0
             for channel, kinds in kinds_by_channel(device.name).items():
-                waiting, unclaimed = self._depth(channel), self._unclaimed(device, kinds)
-                # As many messages as reservations: a worker that lives will come to them.
-                if again is not None and waiting < unclaimed:
-                    self._send_again(device, kinds, waiting, all_of_them=again)
-                if channel == device.name:
-                    stale = waiting - unclaimed
-            self._send_new(device, stale)
+                self._serve_channel(device, channel, kinds, again)
         except BrokerError as error:
             self._away_until = time.monotonic() + _PROBE_EVERY_S
             _log.warning("broker away, nothing is sent", error=str(error))
+
+    def _serve_channel(self, device: Device, channel: str, kinds: Collection[str], again: bool | None) -> None:
+        waiting = self._depth(channel)
+        with db.transaction() as session:
+            seen = slots.look(session, device.name, device.queues, kinds)
+            may_run = [
+                device.queues[name]
+                for name in seen.due
+                if not circumstances.queue_refusals(session, device, name, seen.now)
+            ]
+        # As many messages as reservations: a worker that lives will come to them.
+        if again is not None and waiting < seen.unclaimed:
+            self._send_again(device, kinds, waiting, all_of_them=again)
+        for queue in may_run:
+            # Messages of canceled tasks stay until a worker takes them: few of them, so that the channel stays short.
+            if waiting - seen.unclaimed < queue.max_tasks_parallel:
+                self._send(self._reserve(device, queue))
 
     def _depth(self, channel: str) -> int:
         if time.monotonic() < self._away_until:
             raise BrokerError("it was away a moment ago")
         return self._broker.depth(channel)
 
-    def _unclaimed(self, device: Device, kinds: Collection[str]) -> int:
-        with db.transaction() as session:
-            return slots.count_unclaimed(session, device.name, kinds)
-
-    def _send_new(self, device: Device, stale: int) -> None:
-        with db.transaction() as session:
-            due = slots.queues_with_due_tasks(session, [(device.name, queue) for queue in device.queues])
-        for _, name in sorted(due):
-            # Messages of canceled tasks stay until a worker takes them: few of them, so that the channel stays short.
-            if stale < device.queues[name].max_tasks_parallel:
-                self._send(self._reserve(device, device.queues[name]))
-
     def _reserve(self, device: Device, queue: Queue) -> list[Reservation]:
         with db.transaction() as session:
-            if circumstances.queue_refusals(session, device, queue.name, slots.database_time(session)):
-                return []
             return slots.reserve(session, device.name, queue.name, queue.max_tasks_parallel)
 
     def _send_again(self, device: Device, kinds: Collection[str], waiting: int, *, all_of_them: bool) -> None:

@@ -67,11 +67,12 @@ def claim(message: RunMessage, node: Node) -> tuple[Claimed | None, Device | Non
     """Take the task that the message is about, if it may still run and the message is not stale."""
 
     def take(session: Session) -> tuple[Claimed | None, Device | None]:
-        run_row = slots.reservation(session, message.run_id, message.token)
-        if run_row is None:
+        found = slots.reservation(session, message.run_id, message.token)
+        if found is None:
             return None, None
+        run_row, now = found
         device = configuration.current().devices.get(run_row.device)
-        if device is None or circumstances.run_refusals(session, run_row, slots.database_time(session)):
+        if device is None or circumstances.run_refusals(session, run_row, now):
             # Paused, held, or its window closed, since the message was sent.
             slots.release(session, [message.run_id], Ending.WITHDRAWN)
             return None, None

@@ -85,9 +85,9 @@ def test_unclaimed_reservations_are_counted_by_kind() -> None:
     factories.claim(first)
 
     with db.transaction() as session:
-        assert slots.count_unclaimed(session, "archive-a", ["EXPORT"]) == 2
-        assert slots.count_unclaimed(session, "archive-a", ["RETRIEVE"]) == 0
-        assert slots.count_unclaimed(session, "archive-b", ["EXPORT"]) == 0
+        assert slots.look(session, "archive-a", ["Export"], ["EXPORT"]).unclaimed == 2
+        assert slots.look(session, "archive-a", ["Export"], ["RETRIEVE"]).unclaimed == 0
+        assert slots.look(session, "archive-b", ["Export"], ["EXPORT"]).unclaimed == 0
 
 
 def test_claim_begins_the_lease_of_the_device() -> None:

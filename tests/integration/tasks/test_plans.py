@@ -143,7 +143,7 @@ def test_sweep_heartbeat_and_stop_requests_look_at_open_runs_only(many: str) -> 
     def work(session: Session) -> None:
         slots.open_runs(session)
         slots.renew_reservations(session, "archive-a", ["EXPORT"])
-        slots.count_unclaimed(session, "archive-a", ["EXPORT"])
+        slots.look(session, "archive-a", ["Export"], ["EXPORT"])
         slots.renew_leases(session, run_ids, factories.LEASE)
         slots.unnamed_runs(session, 1, run_ids, factories.LEASE)
         slots.ask_to_stop(session, [one.task_id for one in reservations], Stop.CANCEL)
