@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from archive import configuration, db
 from config import settings
 from config.device import Device
+from tasks import slots
 from tasks.control import DEAD_AFTER, WorkerNode
 from workers import beat, dispatch, revoke, version
 from workers.execute import Node
@@ -204,6 +205,13 @@ def _child_starts(**_: Any) -> None:
     """Prepare a process of the pool: it ends with its parent, and has connections of its own."""
     end_with_parent()
     db.use(db.make_engine(settings.current().database(), pool_size=2, application_name="arcfleet run", pre_ping=False))
+    # The first run must not wait for what all runs need.
+    try:
+        configuration.current()
+        with db.transaction() as session:
+            slots.database_time(session)
+    except db.OUTAGES as outage:
+        _log.warning("database away", error=db.first_line(outage))
     # Imported here: the application imports this module.
     from workers.app import app
 
