@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import structlog
+from sqlalchemy import delete, update
 
 from api.security import Caller
 from archive import db
@@ -16,6 +17,9 @@ from config.errors import ConfigError
 from tasks.errors import TaskError
 
 _log = structlog.get_logger()
+
+#: Outcome of a row whose change is being made, or was cut off.
+UNFINISHED = "not finished"
 
 
 @dataclass(slots=True)
@@ -34,21 +38,33 @@ def recorded(caller: Caller, action: str, what: str) -> Iterator[Entry]:
     row; what fails on the way does.
     """
     entry = Entry()
+    row = AuditEntry(user=caller.name, host=caller.host, action=action, what=what, outcome=UNFINISHED)
+    # Before the change: one that is cut off, by a crash or an outage, has its row too.
+    with db.transaction() as session:
+        session.add(row)
     try:
         yield entry
     except (TaskError, ConfigError, ArchiveError):
-        raise
-    except db.OUTAGES as outage:
-        _log.error("change failed", action=action, what=what, by=caller.name, error=db.first_line(outage))
+        with db.transaction() as session:
+            session.execute(delete(AuditEntry).where(AuditEntry.id == row.id))
         raise
     except Exception as error:
-        write(caller, action, what, entry, outcome=f"{type(error).__name__}: {db.first_line(error)}")
+        with suppress(*db.OUTAGES):  # then it stays unfinished
+            _complete(row.id, entry, f"{type(error).__name__}: {db.first_line(error)}")
+        _log.error("change failed", action=action, what=what, by=caller.name, error=db.first_line(error))
         raise
-    write(caller, action, what, entry)
+    _complete(row.id, entry, None)
+    _tell(caller, action, what, entry)
+
+
+def _complete(row_id: int, entry: Entry, outcome: str | None) -> None:
+    with db.transaction() as session:
+        done = update(AuditEntry).where(AuditEntry.id == row_id)
+        session.execute(done.values(count=entry.count, failed=entry.failed, outcome=outcome))
 
 
 def write(caller: Caller, action: str, what: str, entry: Entry, outcome: str | None = None) -> None:
-    """Write a row of the audit table, and a line to the log."""
+    """Write a row of the audit table about something that is done, and a line to the log."""
     with db.transaction() as session:
         session.add(
             AuditEntry(
@@ -61,6 +77,10 @@ def write(caller: Caller, action: str, what: str, entry: Entry, outcome: str | N
                 outcome=outcome,
             )
         )
+    _tell(caller, action, what, entry)
+
+
+def _tell(caller: Caller, action: str, what: str, entry: Entry) -> None:
     _log.info(
         "changed", action=action, what=what, by=caller.name, host=caller.host, count=entry.count, failed=entry.failed
     )

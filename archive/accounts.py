@@ -46,7 +46,7 @@ class ApiToken(Base):
 
 
 class AuditEntry(Base):
-    """One change that somebody made or tried to make; never changed, never deleted."""
+    """One change that somebody made or tried to make: written before it is tried, completed when it is done."""
 
     __tablename__ = "audit"
 
@@ -58,6 +58,6 @@ class AuditEntry(Base):
     what: Mapped[str] = mapped_column(Text, comment="the object: task id, filter as it was given, device, ...")
     count: Mapped[int | None] = mapped_column(Integer, comment="objects changed")
     failed: Mapped[int | None] = mapped_column(Integer, comment="objects refused")
-    outcome: Mapped[str | None] = mapped_column(Text, comment="NULL: done; else the error")
+    outcome: Mapped[str | None] = mapped_column(Text, comment="NULL: done; 'not finished'; else the error")
 
     __table_args__ = (Index("ix_audit_at", "at"),)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, Row, Select, Text, and_, any_, case, func, literal, or_, select, true
+from sqlalchemy import ColumnElement, FromClause, Row, Select, Text, and_, case, func, literal, or_, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import QueryableAttribute, Session
 
 from archive import model
 
@@ -63,14 +63,22 @@ class StoredObject:
         return self.state is CopyState.REACHABLE
 
 
-@dataclass(frozen=True, slots=True)
-class UnreachableStudy:
-    """A study of which a device lacks objects."""
+class Entity(NamedTuple):
+    """A study, a series of it, or one object."""
 
     study_uid: str
-    #: Objects without a good copy that the device can reach.
+    series_uid: str | None = None
+    sop_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """What a device cannot read although somebody can."""
+
+    entity: Entity
+    #: Objects whose good copies all lie out of reach of the device.
     num_objects: int
-    #: Where good copies of these lie, as `path (device)`, sorted; empty: nowhere.
+    #: Where these copies lie, as `path (device)`, sorted.
     file_systems: tuple[str, ...]
 
 
@@ -112,11 +120,17 @@ def iterate_objects(
         last = found[-1].instance_id
 
 
-def studies_unreachable_from(session: Session, device_name: str, study_uids: Iterable[str]) -> list[UnreachableStudy]:
-    """Return those of the studies of which a device cannot read every object, by UID.
+def unreachable_from(session: Session, device_name: str, entities: Iterable[Entity]) -> list[Unreachable]:
+    """Return those of the entities of which a device cannot read every object that somebody can, in order.
 
-    Studies that the archive does not know are not among them.
+    Entities that the archive does not know, and objects without any good copy, are not among them: no other
+    device would do better.
     """
+    wanted = sorted(set(entities), key=lambda entity: tuple(uid or "" for uid in entity))
+    columns = [literal(list(column), ARRAY(Text)) for column in zip(*wanted, strict=True)] if wanted else []
+    if not columns:
+        return []
+    asked = func.unnest(*columns).table_valued("study_uid", "series_uid", "sop_uid", name="asked").render_derived()
     at, copy = model.FileSystem, model.File
     reachable = (
         select(copy.id)
@@ -125,24 +139,26 @@ def studies_unreachable_from(session: Session, device_name: str, study_uids: Ite
         .exists()
     )
     place = at.path + " (" + at.owner_device + ")"
-    lacking = (
-        select(
-            model.Study.study_uid,
-            func.count(model.Instance.id.distinct()),
-            func.array_agg(place.distinct()).filter(_is_good()),
-        )
-        .join(model.Series, model.Series.study_id == model.Study.id)
-        .join(model.Instance, model.Instance.series_id == model.Series.id)
-        .outerjoin(copy, copy.instance_id == model.Instance.id)
-        .outerjoin(at, at.id == copy.file_system_id)
-        .where(model.Study.study_uid == any_(literal(sorted(set(study_uids)), ARRAY(Text))), ~reachable)
-        .group_by(model.Study.study_uid)
-        .order_by(model.Study.study_uid)
+    lacking: Select[Any] = (
+        select(*asked.c, func.count(model.Instance.id.distinct()), func.array_agg(place.distinct()))
+        .select_from(asked)
+        .join(model.Study, model.Study.study_uid == asked.c.study_uid)
+        .join(model.Series, _of(model.Series.study_id == model.Study.id, asked.c.series_uid, model.Series.series_uid))
+        .join(model.Instance, _of(model.Instance.series_id == model.Series.id, asked.c.sop_uid, model.Instance.sop_uid))
+        .join(copy, copy.instance_id == model.Instance.id)
+        .join(at, at.id == copy.file_system_id)
+        .where(_is_good(), ~reachable)
+        .group_by(*asked.c)
+        .order_by(*asked.c)
     )
     return [
-        UnreachableStudy(study_uid, num_objects, tuple(sorted(places or ())))
-        for study_uid, num_objects, places in session.execute(lacking)
+        Unreachable(Entity(study, series, sop), num_objects, tuple(sorted(places)))
+        for study, series, sop, num_objects, places in session.execute(lacking).all()
     ]
+
+
+def _of(joined: ColumnElement[bool], wanted: ColumnElement[str], uid: QueryableAttribute[str]) -> ColumnElement[bool]:
+    return and_(joined, or_(wanted.is_(None), wanted == uid))
 
 
 def _page(device_name: str) -> Select[Any]:

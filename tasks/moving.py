@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,14 +11,14 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from archive import query as archive_query
-from archive.query import UnreachableStudy
+from archive.query import Entity, Unreachable
 from config.device import Cluster, Device
 from tasks.errors import ConflictError, InvalidError
 from tasks.registry import kind_of
 from tasks.store import Taken, Target
 
-#: Studies that a device cannot read, by device and UID.
-Lacking = Mapping[str, Mapping[str, UnreachableStudy]]
+#: What a device cannot read, by device.
+Lacking = Mapping[str, Mapping[Entity, Unreachable]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,25 +106,31 @@ class Mover:
         if device is None or not device.is_ours:
             return f"Cannot reschedule Task{{id={{task}}}}: Device{{name={device_name}}} is not in the configuration"
         row = {**asdict(task), "id": "{task}"}
+        change = self._change
         try:
-            return kind_of(task.kind).target_on(
-                device, row, exporter_id=self._change.exporter_id, queue=self._change.queue
-            )
+            target = kind_of(task.kind).target_on(device, row, exporter_id=change.exporter_id, queue=change.queue)
+            stays = not change.devices and change.exporter_id is None
+            # Its AE title is the task's own; only a move, or another exporter, brings another one.
+            return replace(target, local_aet=task.local_aet) if stays else target
         except (ConflictError, InvalidError) as error:
             return str(error)
 
     def _unreachable(self, session: Session, found: list[tuple[Taken, list[Target | str]]]) -> Lacking:
         if not self._devices:
             return {}  # a task's own device: its run says what it cannot read
-        studies: dict[str, set[str]] = {}
+        asked: dict[str, set[Entity]] = {}
         for task, targets in found:
             for target in targets:
                 if isinstance(target, Target) and target.reads_files and task.study_uid:
-                    studies.setdefault(target.device, set()).add(task.study_uid)
+                    asked.setdefault(target.device, set()).add(_entity(task))
         return {
-            device: {study.study_uid: study for study in archive_query.studies_unreachable_from(session, device, uids)}
-            for device, uids in studies.items()
+            device: {one.entity: one for one in archive_query.unreachable_from(session, device, entities)}
+            for device, entities in asked.items()
         }
+
+
+def _entity(task: Taken) -> Entity:
+    return Entity(task.study_uid or "", task.series_uid, task.sop_uid)
 
 
 def _judged(task: Taken, targets: list[Target | str], unreachable: Lacking) -> tuple[list[Target], list[str]]:
@@ -134,18 +140,18 @@ def _judged(task: Taken, targets: list[Target | str], unreachable: Lacking) -> t
         if isinstance(target, str):
             # The cached text stands for all tasks of this sort.
             reasons.append(target.replace("{task}", str(task.id)))
-        elif target.reads_files and (lacking := unreachable.get(target.device, {}).get(task.study_uid or "")):
+        elif target.reads_files and (lacking := unreachable.get(target.device, {}).get(_entity(task))):
             reasons.append(_cannot_reach(task, target.device, lacking))
         else:
             possible.append(target)
     return possible, reasons
 
 
-def _cannot_reach(task: Taken, device_name: str, lacking: UnreachableStudy) -> str:
-    places = ", ".join(lacking.file_systems) or "no file system"
+def _cannot_reach(task: Taken, device_name: str, lacking: Unreachable) -> str:
+    places = ", ".join(lacking.file_systems)
     return (
         f"Cannot reschedule Task{{id={task.id}}} on Device{{name={device_name}}}: it reaches no good copy of "
-        f"{lacking.num_objects} objects of Study[uid={lacking.study_uid}], which lie on {places}"
+        f"{lacking.num_objects} objects of Study[uid={lacking.entity.study_uid}], which lie on {places}"
     )
 
 

@@ -90,7 +90,8 @@ def _remove(table: type[db.Base], key: Any, condition: Any) -> int:
     while True:
         with db.transaction() as session:
             chosen = select(key).where(condition).limit(_CHUNK)
-            done = session.execute(delete(table).where(key.in_(chosen)))
+            # Once more the condition: a key may stand for several rows.
+            done = session.execute(delete(table).where(key.in_(chosen), condition))
         number = cast("CursorResult[Any]", done).rowcount
         total += number
         if number < _CHUNK:

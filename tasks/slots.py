@@ -48,7 +48,13 @@ class Lease:
     stop_reason: str | None
     #: Seconds since the run was asked to stop.
     stop_asked_for_s: float | None
-    has_ended: bool
+    #: Seconds since it ended.
+    ended_for_s: float | None
+
+    @property
+    def has_ended(self) -> bool:
+        """Tell whether the run row has ended, whatever its process does."""
+        return self.ended_for_s is not None
 
 
 def ids(values: Collection[int]) -> Any:
@@ -245,12 +251,11 @@ def leases(session: Session, run_ids: Collection[int]) -> list[Lease]:
             func.extract("epoch", Run.lease_until - NOW),
             Run.stop_reason,
             func.extract("epoch", NOW - Run.stop_asked_at),
-            Run.ended_at.is_not(None),
+            func.extract("epoch", NOW - Run.ended_at),
         ).where(Run.id == ids(run_ids))
     ).all()
     return [
-        Lease(run_id, float(left), reason, None if asked is None else float(asked), ended)
-        for run_id, left, reason, asked, ended in rows
+        Lease(run_id, float(left), reason, _float(asked), _float(ended)) for run_id, left, reason, asked, ended in rows
     ]
 
 
@@ -338,7 +343,9 @@ _LOOK = text(
     f"""
     SELECT clock_timestamp(), ARRAY(SELECT queue FROM ({_DUE_QUEUES}) AS due ORDER BY queue),
            (SELECT count(*) FROM run WHERE run.device = :device AND ended_at IS NULL AND claimed_at IS NULL
-            AND kind = ANY(:kinds))
+            AND kind = ANY(:kinds)),
+           EXISTS (SELECT 1 FROM worker_node AS w WHERE w.device = :device AND w.stopped_at IS NULL
+                   AND w.seen_at > clock_timestamp() - :dead_after)
     """  # noqa: S608 - both are ours
 )
 
@@ -352,6 +359,8 @@ class Look:
     due: list[str]
     #: Reservations that wait to be claimed.
     unclaimed: int
+    #: A worker of the device lives.
+    is_alive: bool
 
 
 def look(session: Session, device: str, queues: Collection[str], kinds: Collection[str]) -> Look:

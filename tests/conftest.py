@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 
 from archive import db, schema
 from workers.embedded.postgres import EmbeddedPostgres
@@ -17,6 +19,12 @@ from workers.embedded.valkey import EmbeddedValkey
 
 _TEMPLATE = "template_arcfleet"
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs() -> None:
+    """Send log lines where every process of ours sends them: away from what a command prints."""
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.__stderr__))
 
 
 @pytest.fixture(scope="session")

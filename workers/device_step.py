@@ -123,12 +123,24 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         if binding.follows_up_to is None:
             return
         wanted = _processes(device, binding.follows_up_to)
-        pool = self._worker.pool
-        difference = wanted - self._worker.concurrency
-        if difference and pool is not None and self._worker.consumer is not None:
-            _log.info("pool follows the configuration", processes=wanted, before=self._worker.concurrency)
-            self._worker.concurrency = wanted
-            self._worker.consumer.call_soon(pool.grow if difference > 0 else pool.shrink, abs(difference))
+        if wanted != self._worker.concurrency and self._worker.pool is not None and self._worker.consumer is not None:
+            self._worker.consumer.call_soon(resize, self._worker, wanted)
+
+
+def resize(worker: Any, wanted: int) -> None:
+    """Grow or shrink the pool of a worker as far as that goes now; in Celery's main thread."""
+    before = worker.concurrency
+    try:
+        while worker.concurrency < wanted:
+            worker.pool.grow(1)
+            worker.concurrency += 1
+        while worker.concurrency > wanted:
+            worker.pool.shrink(1)
+            worker.concurrency -= 1
+    except ValueError:
+        pass  # all processes are busy: what is left goes when one is idle
+    if worker.concurrency != before:
+        _log.info("pool follows the configuration", processes=worker.concurrency, before=before, wanted=wanted)
 
 
 def held_runs() -> Mapping[int, Held]:

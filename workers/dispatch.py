@@ -140,7 +140,7 @@ class Dispatcher:
                 if not circumstances.queue_refusals(session, device, name, seen.now)
             ]
         # As many messages as reservations: a worker that lives will come to them.
-        if again is not None and waiting < seen.unclaimed:
+        if again is not None and seen.is_alive and waiting < seen.unclaimed:
             self._send_again(device, kinds, waiting, all_of_them=again)
         for queue in may_run:
             # Messages of canceled tasks stay until a worker takes them: few of them, so that the channel stays short.

@@ -143,14 +143,16 @@ class Heartbeat(threading.Thread):
         return beat.is_leaderless(session)
 
     def _must_die(self, lease: slots.Lease) -> bool:
-        if lease.has_ended or lease.stop_asked_for_s is None:
-            return False
         limit = _KILL_AT_SHUTDOWN_S if self._shutting_down else _KILL_AFTER_S
-        return lease.stop_asked_for_s > limit
+        # A run that was rescued meanwhile, and whose process hangs, keeps a process from all others.
+        since_s = lease.stop_asked_for_s if lease.ended_for_s is None else lease.ended_for_s
+        return since_s is not None and since_s > limit
 
     def _kill(self, runs: list[Held]) -> None:
+        # Looked at again: a process may have gone on to the next run while the database was asked.
+        now_held = self._held() if runs else {}
         for run in runs:
-            if run.pid is not None:
+            if run.pid is not None and now_held.get(run.run_id) == run:
                 _log.warning("run does not stop, its process is killed", run=run.run_id, pid=run.pid)
                 with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
                     os.kill(run.pid, signal.SIGKILL)

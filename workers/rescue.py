@@ -19,8 +19,9 @@ from tasks.work import now_s
 
 _log = structlog.get_logger()
 
-#: A rescuer that was away for longer than this waits one lease before it rescues again.
+#: A rescuer that was away for longer than this, or than most of the shortest lease, waits one lease.
 _LONGEST_PAUSE_S = 5.0
+_SHORTEST_PAUSE_S = 2.0
 
 _POSTMASTER_AGE = text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())")
 
@@ -35,16 +36,22 @@ class Rescue:
     Meanwhile the workers renew the leases of what really runs.
     """
 
-    def __init__(self, actor: str) -> None:
+    def __init__(self, actor: str, *, waits: bool = True) -> None:
+        """Begin to rescue.
+
+        Args:
+            actor: who history says it was.
+            waits: not before one lease is over; False where nothing was missed.
+        """
         self._actor = actor
         self._last_s = now_s()
-        self._not_before_s = 0.0
+        self._not_before_s = self._last_s + longest_lease(configuration.current()).total_seconds() if waits else 0.0
 
     def tick(self, runs: Sequence[OpenRun]) -> int:
         """Rescue runs that are lost; returns their number."""
         cluster = configuration.current()
         now = now_s()
-        if now - self._last_s > _LONGEST_PAUSE_S:
+        if now - self._last_s > _pause_s(cluster):
             self._not_before_s = now + longest_lease(cluster).total_seconds()
         self._last_s = now
         lost = [run for run in runs if run.claimed_ago_s is not None and run.lease_left_s < 0]
@@ -99,6 +106,11 @@ def _hangs(run: OpenRun, cluster: Cluster) -> bool:
 def _over(seconds: float, limit: timedelta | None) -> bool:
     # A limit of zero is switched off: absent, arcTaskMaxSilence has its default.
     return bool(limit) and limit is not None and seconds > limit.total_seconds()
+
+
+def _pause_s(cluster: Cluster) -> float:
+    shortest = min((device.task_lease for device in cluster.ours.values()), default=longest_lease(cluster))
+    return max(_SHORTEST_PAUSE_S, min(_LONGEST_PAUSE_S, 0.75 * shortest.total_seconds()))
 
 
 def budgets(cluster: Cluster) -> dict[tuple[str, str], int]:

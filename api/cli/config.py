@@ -15,11 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from archive import configuration
+from api import audit
+from api.audit import Entry
+from api.client import own_account
+from archive import configuration, db
 from config import changes, checks, entries, ldif_records, schema, settings, values
 from config.device import Cluster, Device
 from config.entries import Finding, Reading, Severity
-from config.errors import ConfigError
+from config.errors import ConfigError, SettingsError
 from config.schedule import Schedule
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
@@ -95,8 +98,17 @@ def set_(dn: str, attribute: str, new: tuple[str, ...], *, remove: bool, unknown
     entry = changes.find(before, dn)
     planned = changes.plan(entry, attribute, new, unknown=unknown)
     source.modify(dn, planned, changes.no_worse(before, settings.current().devices))
+    _audit(f"{entry.dn} {', '.join(planned)}")
     for name, held in planned.items():
         click.echo(f"{entry.dn}: {name}: {', '.join(held) or 'removed'}")
+
+
+def _audit(what: str) -> None:
+    try:
+        audit.write(own_account(), "SetAttribute", what, Entry(count=1))
+    except (SettingsError, *db.OUTAGES) as error:
+        # The configuration can be changed without a database; then the shell's history has to do.
+        click.echo(f"arcfleet: changed, but not audited: {db.first_line(error)}", err=True)
 
 
 @config_group.command()

@@ -12,6 +12,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from api import audit
+from api.audit import Entry
+from api.client import own_account
 from archive import configuration, errors
 from archive.storage import importing
 from config import settings
@@ -34,6 +37,8 @@ def import_(device_name: str, folder: Path, as_json: bool) -> int:
     """
     device = _device(configuration.current(), device_name)
     result = _run(device, folder, settings.current().home)
+    counts = Entry(count=result.stored, failed=len(result.failed))
+    audit.write(own_account(), "Import", f"{folder} on {device.name}", counts)
     if as_json:
         click.echo(_json(result))
     else:

@@ -111,15 +111,17 @@ def _already_there(objects: Sequence[StoredObject], root: Path, work: Work) -> s
     return {
         item.sop_uid
         for item in objects
-        if item.sop_uid in confirmed and _size_of(path_of(item, root)) == item.size_bytes
+        if item.sop_uid in confirmed and _is_whole(path_of(item, root), item.size_bytes)
     }
 
 
-def _size_of(path: Path) -> int | None:
+def _is_whole(path: Path, size_bytes: int | None) -> bool:
     try:
-        return path.stat().st_size
+        found = path.stat().st_size
     except OSError:
-        return None
+        return False
+    # Where our own copy is gone its size is not known: what we wrote under this name was whole.
+    return size_bytes is None or found == size_bytes
 
 
 def _copy(item: StoredObject, root: Path, work: Work, counts: _Counts) -> None:

@@ -61,7 +61,7 @@ def upgrade() -> None:
         ),
         sa.Column("count", sa.Integer(), nullable=True, comment="objects changed"),
         sa.Column("failed", sa.Integer(), nullable=True, comment="objects refused"),
-        sa.Column("outcome", sa.Text(), nullable=True, comment="NULL: done; else the error"),
+        sa.Column("outcome", sa.Text(), nullable=True, comment="NULL: done; 'not finished'; else the error"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
     op.create_index("ix_audit_at", "audit", ["at"], unique=False)

@@ -105,25 +105,39 @@ def test_objects_without_any_file_are_listed(stored: model.FileSystem) -> None:
     assert [o.state for o in objects()] == [query.CopyState.NONE] * 3
 
 
-def test_studies_are_unreachable_if_one_object_is(stored: model.FileSystem) -> None:
+def test_what_only_others_can_read_is_unreachable(stored: model.FileSystem) -> None:
     copy_to_nearline("1.2.9.11")
+    study, other = query.Entity("1.2.1"), query.Entity("1.2.2")
     with db.transaction() as session:
 
-        def lacking(device_name: str) -> list[query.UnreachableStudy]:
-            return query.studies_unreachable_from(session, device_name, ["1.2.1", "1.2.2", "1.2.404"])
+        def lacking(device_name: str) -> list[query.Unreachable]:
+            return query.unreachable_from(session, device_name, [study, other, query.Entity("1.2.404")])
 
         assert lacking("archive-a") == lacking("archive-b") == []
         online, nearline = f"{stored.path} (archive-a)", f"{Path(stored.path).parent}/nearline (archive-a)"
         assert lacking("archive-c") == [
-            query.UnreachableStudy("1.2.1", 3, (nearline, online)),
-            query.UnreachableStudy("1.2.2", 1, (online,)),
+            query.Unreachable(study, 3, (nearline, online)),
+            query.Unreachable(other, 1, (online,)),
         ]
         session.execute(
             update(model.FileSystem)
             .where(model.FileSystem.id == stored.id)
             .values(availability=model.Availability.OFFLINE)
         )
-        assert lacking("archive-b") == [
-            query.UnreachableStudy("1.2.1", 3, (nearline,)),
-            query.UnreachableStudy("1.2.2", 1, ()),
-        ]
+        assert lacking("archive-b") == [query.Unreachable(study, 1, (nearline,))]
+
+
+def test_series_and_object_are_judged_by_themselves(stored: model.FileSystem) -> None:
+    with db.transaction() as session:
+        [(series, sop)] = session.execute(
+            select(model.Series.series_uid, model.Instance.sop_uid)
+            .join(model.Instance, model.Instance.series_id == model.Series.id)
+            .where(model.Instance.sop_uid == "1.2.9.11")
+        ).all()
+        alone = [query.Entity("1.2.1", series), query.Entity("1.2.1", series, sop), query.Entity("1.2.1", "1.2.404")]
+
+        found = query.unreachable_from(session, "archive-c", alone)
+
+    assert {one.entity for one in found} == set(alone[:2])
+    assert next(one for one in found if one.entity.sop_uid).num_objects == 1
+    assert query.unreachable_from(session, "archive-c", []) == []

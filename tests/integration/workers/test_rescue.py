@@ -44,7 +44,7 @@ def test_run_whose_lease_is_over_is_rescued() -> None:
     use()
     run = lost_run()
 
-    assert Rescue("beat").tick(open_runs()) == 1
+    assert Rescue("beat", waits=False).tick(open_runs()) == 1
 
     [task] = factories.views()
     assert (task.status, task.lost_leases, task.failures) == (Status.SCHEDULED_FOR_RETRY, 1, 0)
@@ -59,7 +59,7 @@ def test_run_within_its_lease_and_reservation_that_nobody_claimed_are_left_alone
     [reservation] = factories.reserve(number=30)
     factories.sql("UPDATE run SET lease_until = now() - interval '1 s' WHERE id = :id", id=reservation.run_id)
 
-    assert Rescue("beat").tick(open_runs()) == 0
+    assert Rescue("beat", waits=False).tick(open_runs()) == 0
 
     assert len(open_runs()) == 2
 
@@ -71,7 +71,7 @@ def test_run_that_was_renewed_since_it_was_listed_is_left_alone() -> None:
     with db.transaction() as session:
         slots.renew_leases(session, [run.run_id], factories.LEASE)
 
-    assert Rescue("beat").tick(listed) == 0
+    assert Rescue("beat", waits=False).tick(listed) == 0
     assert factories.status_of(run.task.id) is Status.IN_PROCESS
 
 
@@ -81,7 +81,7 @@ def test_run_that_ended_since_it_was_listed_is_left_alone() -> None:
     listed = open_runs()
     factories.report(run, Event.SUCCEED)
 
-    assert Rescue("beat").tick(listed) == 0
+    assert Rescue("beat", waits=False).tick(listed) == 0
     assert factories.status_of(run.task.id) is Status.COMPLETED
 
 
@@ -89,7 +89,7 @@ def test_task_that_was_lost_too_often_fails() -> None:
     use(max_lost_leases=1)
     run = lost_run()
 
-    Rescue("beat").tick(open_runs())
+    Rescue("beat", waits=False).tick(open_runs())
 
     [task] = factories.views()
     assert task.status is Status.FAILED
@@ -101,14 +101,14 @@ def test_nothing_is_rescued_within_one_lease_of_the_databases_start() -> None:
     use(lease=timedelta(days=30))
     run = lost_run()
 
-    assert Rescue("beat").tick(open_runs()) == 0
+    assert Rescue("beat", waits=False).tick(open_runs()) == 0
     assert factories.status_of(run.task.id) is Status.IN_PROCESS
 
 
 def test_nothing_is_rescued_within_one_lease_of_an_outage() -> None:
     use(lease=timedelta(hours=1))
     lost_run()
-    rescuer = Rescue("beat")
+    rescuer = Rescue("beat", waits=False)
 
     rescuer.away()
 
@@ -120,7 +120,7 @@ def test_nothing_is_rescued_within_one_lease_of_an_outage() -> None:
 def test_nothing_is_rescued_when_the_rescuer_itself_was_away() -> None:
     use(lease=timedelta(hours=1))
     lost_run()
-    rescuer = Rescue("beat")
+    rescuer = Rescue("beat", waits=False)
     rescuer.tick([])
     rescuer._last_s -= 60
 
@@ -134,7 +134,7 @@ def test_run_of_a_cancelled_task_ends_with_its_lease() -> None:
     run = lost_run()
     factories.change(Event.CANCEL, run.task.id)
 
-    assert Rescue("beat").tick(open_runs()) == 1
+    assert Rescue("beat", waits=False).tick(open_runs()) == 1
 
     assert factories.status_of(run.task.id) is Status.CANCELED
     assert open_runs() == []
@@ -161,3 +161,22 @@ def test_watchdog_does_not_ask_a_run_that_is_asked_already() -> None:
 
     assert rescue.watch(open_runs()) == 0
     assert factories.run_row(run.run_id)["stop_reason"] == Stop.CANCEL
+
+
+def test_new_rescuer_waits_one_lease() -> None:
+    use(lease=timedelta(hours=1))
+    run = lost_run()
+    rescuer = Rescue("beat")
+
+    assert rescuer.tick(open_runs()) == 0
+    assert factories.status_of(run.task.id) is Status.IN_PROCESS
+
+
+def test_pause_that_eats_most_of_a_short_lease_counts_as_away() -> None:
+    use(lease=timedelta(seconds=3))
+    lost_run()
+    rescuer = Rescue("beat", waits=False)
+    rescuer.tick([])
+    rescuer._last_s -= 2.5
+
+    assert rescuer.tick(open_runs()) == 0
