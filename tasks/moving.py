@@ -160,7 +160,10 @@ def _target_device(cluster: Cluster, name: str) -> Device:
     if device is None:
         raise InvalidError(f"Unknown Device: {name}, expected one of {', '.join(cluster.ours)}")
     if not device.is_ours and not device.is_archive:
-        raise InvalidError(f"No <class ArchiveDeviceExtension> configured for Device: {name}")
+        raise InvalidError(
+            f"No <class ArchiveDeviceExtension> configured for Device: {name}: it is no archive, "
+            f"expected one of {', '.join(cluster.ours)}"
+        )
     if not device.is_ours:
         raise ConflictError(
             f"Device: {name} is not run by arcfleet: its tasks are in another table, so that none of ours can run "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -226,4 +227,5 @@ def _table(*columns: str) -> Table:
 
 
 def _console() -> Console:
-    return Console(soft_wrap=False)
+    # Into a pipe as wide as it is, so that it can be searched.
+    return Console(width=None if sys.stdout.isatty() else 1000)

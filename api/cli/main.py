@@ -73,6 +73,10 @@ def main() -> None:
         code = _INTERRUPTED
     except KeyboardInterrupt:
         code = _INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        # Its message is the help: as it is, not in one line.
+        click.echo(error.format_message(), err=True)
+        code = error.exit_code
     except click.ClickException as error:
         code = _say(error.format_message(), error.exit_code)
     except _OURS as error:

@@ -163,7 +163,16 @@ def explain(task_id: str, kind: str, url: str | None, token_file: Any, *, as_jso
         click.echo(f"{reason['why']}: {reason['text']}{until}")
 
 
+def _last_message(task: dict[str, Any]) -> str:
+    # An error of an earlier attempt stays in the task; after a good end it is history.
+    names = ("outcomeMessage", "errorMessage")
+    well = Status(task["status"]) in (Status.COMPLETED, Status.WARNING)
+    return next((task[name] for name in (names if well else reversed(names)) if task.get(name)), "")
+
+
 def _show_tasks(found: list[dict[str, Any]]) -> None:
+    if not found:
+        click.echo("no task matches", err=True)
     rows = connection.table("id", "status", "device", "queue", "exporter", "study", "failed", "scheduled", "message")
     for one in found:
         status = one["status"]
@@ -173,6 +182,6 @@ def _show_tasks(found: list[dict[str, Any]]) -> None:
             *(Text(one.get(name, "")) for name in ("dicomDeviceName", "queue", "ExporterID", "StudyInstanceUID")),
             one.get("failures", ""),
             connection.short(one["scheduledTime"]),
-            Text(one.get("errorMessage") or one.get("outcomeMessage") or ""),
+            Text(_last_message(one)),
         )
     connection.show(rows)

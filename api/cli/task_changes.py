@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +13,7 @@ from rich.text import Text
 from api.cli import connection
 from api.cli.connection import connected
 from api.cli.task_options import Filters, filtered, kind_option
-from api.client import Client
+from api.client import AnswerError, Client
 
 Parameters = list[tuple[str, str]]
 
@@ -141,17 +142,33 @@ def _run(change: _Change, given: dict[str, Any]) -> None:
     ids: tuple[str, ...] = given["ids"]
     chosen = Filters(given).parameters()
     if ids and (chosen or given["all_of_them"]):
-        raise click.UsageError("expected either ids or filters")
+        hint = "; the new exporter is --new-exporter" if given["exporter"] and "reschedule" in change.path else ""
+        raise click.UsageError(f"ids {', '.join(ids)} and filters: expected one of them{hint}")
+    if not (ids or chosen or given["all_of_them"]):
+        raise click.UsageError("expected ids of tasks, a filter such as --device or --status, or --all")
     with connected(given["url"], given["token_file"]) as client:
-        if len(ids) == 1 and not given["dry_run"]:
-            path = f"/monitor/{change.kind}/{quote(ids[0], safe='')}{change.path}"
-            client.call(change.method, path, change.parameters)
-            click.echo(f"Task {ids[0]} is {change.done}")
-            return
+        if ids and not given["dry_run"]:
+            click.get_current_context().exit(_each(client, change, ids))
         # Ids are filter enough; a cancel of all statuses has to be said.
         everything = [("all", "true")] if ids or given["all_of_them"] else []
         parameters = [*chosen, *(("taskID", one) for one in ids), *everything, *change.parameters]
         click.get_current_context().exit(_bulk(client, change, parameters, given))
+
+
+def _each(client: Client, change: _Change, ids: tuple[str, ...]) -> int:
+    """Change the named tasks one by one: each that cannot be is named, the others are changed."""
+    failed = 0
+    for one in ids:
+        path = f"/monitor/{change.kind}/{quote(one, safe='')}{change.path}"
+        try:
+            client.call(change.method, path, change.parameters)
+            click.echo(f"Task {one} is {change.done}")
+        except AnswerError as error:
+            if len(ids) == 1:
+                raise
+            failed += 1
+            click.echo(f"arcfleet: Task {one}: {error}", err=True)
+    return 1 if failed else 0
 
 
 def _bulk(client: Client, change: _Change, parameters: Parameters, given: dict[str, Any]) -> int:
@@ -163,10 +180,21 @@ def _bulk(client: Client, change: _Change, parameters: Parameters, given: dict[s
             return 0
         if planned["count"]:
             _show(planned, f"would be {change.done}", as_json=False, err=True)
-            click.confirm("Go on?", abort=True, err=True)
+            _ask()
     done = client.call(change.method, path, parameters).json()
     _show(done, change.done, as_json=given["as_json"])
     return 1 if done.get("failed") else 0
+
+
+def _ask() -> None:
+    try:
+        agreed = click.confirm("Go on?", err=True)
+    except click.Abort as error:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError("nobody answers: say --yes, or --dry-run to see what would be done") from error
+    if not agreed:
+        raise click.Abort
 
 
 def _show(result: dict[str, Any], done: str, *, as_json: bool, err: bool = False) -> None:

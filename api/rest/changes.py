@@ -48,6 +48,8 @@ def change(given: Given, exporter_id: str | None, own_devices: Sequence[str]) ->
     keep = given.is_true("keepScheduledTime")
     if at is not None and keep:
         raise BadRequest(f"scheduledTime={at} and keepScheduledTime=true: expected one of them")
+    if keep and not devices:
+        raise BadRequest("keepScheduledTime=true: expected newDeviceName with it, it is for moves")
     return Change(
         devices=devices,
         exporter_id=exporter_id,

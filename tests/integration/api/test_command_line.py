@@ -136,12 +136,51 @@ def test_several_ids() -> None:
     assert [factories.status_of(int(one)) for one in ids] == [Status.CANCELED, Status.CANCELED, Status.SCHEDULED]
 
 
+def test_id_that_is_no_task_is_named_and_the_others_are_changed() -> None:
+    [made] = factories.insert(1)
+
+    result = run(task, "cancel", str(made.id), "99", "--yes")
+
+    assert result.exit_code == 1
+    assert "No such Task : 99" in result.stderr
+    assert factories.status_of(made.id) is Status.CANCELED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["delete", "--yes"], "expected ids of tasks, a filter such as --device or --status, or --all"),
+        (["reschedule", "1", "--exporter", "Foo"], "--new-exporter"),
+        (["delete", "--status", "SCHEDULED"], "say --yes"),
+    ],
+)
+def test_wrong_usage_says_what_was_expected(arguments: list[str], part: str) -> None:
+    factories.insert(1)
+
+    result = run(task, *arguments)
+
+    assert result.exit_code == 2
+    assert part in result.stderr
+    assert len(factories.sql("SELECT id FROM task")) == 1
+
+
+def test_message_in_the_list_is_that_of_the_last_attempt() -> None:
+    factories.insert(1)
+    factories.sql(
+        "UPDATE task SET status = 'COMPLETED', error_message = 'once broken', outcome_message = 'all sent' RETURNING id"
+    )
+
+    shown = run(task, "list").stdout
+
+    assert "all sent" in shown
+    assert "once broken" not in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
         (["list", "--status", "FALIED"], "status=FALIED"),
-        (["cancel", "--yes"], "Missing query parameter: status"),
-        (["delete", "--yes"], "all=true"),
+        (["cancel", "--device", "archive-a", "--yes"], "Missing query parameter: status"),
         (["reschedule", "--all", "--yes", "--new-device", "nowhere"], "Unknown Device: nowhere"),
         (["export", "1.2.3", "Nothing", "--aet", "ARCHIVE_A"], "No Exporter configured with ID:Nothing"),
         (["show", "abc"], "No such Task : abc"),
