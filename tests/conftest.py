@@ -21,7 +21,7 @@ _TEMPLATE = "template_arcfleet"
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _logs() -> None:
     """Send log lines where every process of ours sends them: away from what a command prints."""
     structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.__stderr__))

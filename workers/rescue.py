@@ -21,7 +21,7 @@ _log = structlog.get_logger()
 
 #: A rescuer that was away for longer than this, or than most of the shortest lease, waits one lease.
 _LONGEST_PAUSE_S = 5.0
-_SHORTEST_PAUSE_S = 2.0
+_SHORTEST_PAUSE_S = 3.0
 
 _POSTMASTER_AGE = text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())")
 
@@ -45,23 +45,25 @@ class Rescue:
         """
         self._actor = actor
         self._last_s = now_s()
-        self._not_before_s = self._last_s + longest_lease(configuration.current()).total_seconds() if waits else 0.0
+        #: Since when the database and this process have been there without a break.
+        self._back_s = self._last_s if waits else float("-inf")
 
     def tick(self, runs: Sequence[OpenRun]) -> int:
         """Rescue runs that are lost; returns their number."""
         cluster = configuration.current()
         now = now_s()
         if now - self._last_s > _pause_s(cluster):
-            self._not_before_s = now + longest_lease(cluster).total_seconds()
+            self._back_s = now
         self._last_s = now
         lost = [run for run in runs if run.claimed_ago_s is not None and run.lease_left_s < 0]
-        if not lost or now < self._not_before_s:
-            return 0
-        return sum(self._rescue(run, cluster) for run in lost)
+        back_for_s = now - self._back_s
+        return sum(
+            self._rescue(run, cluster) for run in lost if back_for_s >= _lease_of(cluster, run.device).total_seconds()
+        )
 
     def away(self) -> None:
         """Note that the database did not answer."""
-        self._not_before_s = now_s() + longest_lease(configuration.current()).total_seconds()
+        self._back_s = now_s()
 
     def _rescue(self, run: OpenRun, cluster: Cluster) -> int:
         lease = _lease_of(cluster, run.device)
