@@ -18,10 +18,10 @@ CHANGES = (
 )
 
 
-def storm_over(lab: Lab, *, tasks: int = 1000, kills: int = 60) -> Storm:
+def storm_over(lab: Lab, *, tasks: int = 1000, kills: int = 60, by_the_clock: bool = False) -> Storm:
     lab.beat()
     workers = [lab.worker(device, concurrency=1) for _ in range(2) for device in ("archive-a", "archive-b")]
-    return Storm(lab, workers, tasks=tasks, kills=kills)
+    return Storm(lab, workers, tasks=tasks, kills=kills, by_the_clock=by_the_clock)
 
 
 def test_thousand_tasks_complete_once_through_sixty_kills_and_a_failing_broker() -> None:
@@ -33,6 +33,22 @@ def test_thousand_tasks_complete_once_through_sixty_kills_and_a_failing_broker()
     """
     with cluster(*CHANGES) as lab:
         storm = storm_over(lab)
+
+        storm.rage(
+            {5: "flush", 12: "stop", 18: "start", 24: "flush", 30: "restart", 38: "freeze", 44: "thaw", 52: "flush"}
+        )
+
+        storm.calm()
+
+
+def test_thousand_tasks_complete_once_although_a_worker_is_killed_each_second() -> None:
+    """The same by the clock: each second the next worker is killed, ready or not.
+
+    A worker lives for four seconds, of which it needs two or three to start.
+    """
+    with cluster(*CHANGES) as lab:
+        storm = storm_over(lab, by_the_clock=True)
+        lab.ready()
 
         storm.rage(
             {5: "flush", 12: "stop", 18: "start", 24: "flush", 30: "restart", 38: "freeze", 44: "thaw", 52: "flush"}

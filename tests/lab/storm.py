@@ -33,15 +33,19 @@ class Storm:
 
     A worker is killed as soon as it has a task, not sooner than a second after the kill before, and not
     before it is ready again (on a busy machine a start takes longer than its turn). While the broker is
-    away, nobody can get ready or get a task: then it is killed as it is.
+    away, nobody can get ready or get a task: then it is killed as it is. With `by_the_clock` it always is: a
+    kill each second, whatever the victim is doing.
     """
 
-    def __init__(self, lab: Lab, workers: Sequence[Member], *, tasks: int, kills: int) -> None:
+    def __init__(
+        self, lab: Lab, workers: Sequence[Member], *, tasks: int, kills: int, by_the_clock: bool = False
+    ) -> None:
         self._lab = lab
         self._workers = workers
         self._devices = sorted({_device_of(worker) for worker in workers})
         self._tasks = tasks
         self._kills = kills
+        self._by_the_clock = by_the_clock
         self._last_s = 0.0
         self._broker_away = False
         self.task_ids: list[int] = []
@@ -79,10 +83,14 @@ class Storm:
             f"{lost} runs lost; all done {after_s:.0f} s after the last; the history checker found nothing"
         )
 
+    @property
+    def _as_it_is(self) -> bool:
+        return self._by_the_clock or self._broker_away
+
     def _stand_up(self, worker: Member) -> None:
         # One that ends by itself is started again, as its supervisor would.
         wait_until(
-            lambda: self._broker_away or worker.said(" ready.") or not worker.is_running, "it is ready", say=worker.tail
+            lambda: self._as_it_is or worker.said(" ready.") or not worker.is_running, "it is ready", say=worker.tail
         )
         if not worker.is_running:
             self.toll.ended_alone += 1
@@ -99,7 +107,7 @@ class Storm:
         wait_until(
             lambda: (
                 time.monotonic() >= self._last_s + _EVERY_S
-                and (self._broker_away or self._lab.run_at(victim) is not None or time.monotonic() >= given_until)
+                and (self._as_it_is or self._lab.run_at(victim) is not None or time.monotonic() >= given_until)
             ),
             "its turn has come",
         )
