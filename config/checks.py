@@ -34,6 +34,7 @@ def check(reading: Reading, schemes: Collection[str] = EXPORTER_SCHEMES) -> list
         checker.exporters(device)
         checker.export_rules(device)
         checker.file_systems(device)
+        checker.deletion_rules(device)
     checker.ae_titles()
     checker.ports()
     return [*reading.findings, *checker.findings]
@@ -116,6 +117,19 @@ class _Checker:
                 for name in sorted(set(system.shared_with) - set(ours)):
                     message = f"sharedWith: {_one_of('device', ours)}"
                     self._part(device, schema.FILE_SYSTEM_GROUP, group.id, ("arcFileSystem", name, message))
+
+    def deletion_rules(self, device: Device) -> None:
+        """A group that shall be deleted from needs groups that hold the copies."""
+        for group in device.file_system_groups.values():
+            if group.delete_if_not_accessed_for is None:
+                continue
+            for name in group.delete_only_if_copy_in:
+                owner, _, other = name.rpartition("/")
+                holder = self.reading.cluster.ours.get(owner) if owner else device
+                if holder is None or other not in holder.file_system_groups:
+                    message = "expected a file-system group that is there: nothing can be deleted while it is not"
+                    attribute = "arcDeleteStudyOnlyIfCopyOnFileSystemOfFileSystemGroup"
+                    self._part(device, schema.FILE_SYSTEM_GROUP, group.id, (attribute, name, message))
 
     def ae_titles(self) -> None:
         """An AE title belongs to one device."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 from types import MappingProxyType
 
 from config.schedule import Schedule
+from config.sizes import Minimum
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
@@ -24,6 +25,24 @@ class NetworkConnection:
     bind_address: str | None = None
     #: None: as the device.
     installed: bool | None = None
+    #: To connect (dcmTCPConnectTimeout).
+    connect_timeout: timedelta = timedelta(seconds=5)
+    #: For the A-ASSOCIATE-RQ of whoever connected (dcmAARQTimeout).
+    aarq_timeout: timedelta = timedelta(seconds=10)
+    #: For the answer to our A-ASSOCIATE-RQ (dcmAAACTimeout).
+    aaac_timeout: timedelta = timedelta(seconds=10)
+    #: For the answer to our A-RELEASE-RQ (dcmARRPTimeout).
+    release_timeout: timedelta = timedelta(seconds=5)
+    #: For a C-STORE-RSP or C-ECHO-RSP (dcmResponseTimeout).
+    response_timeout: timedelta = timedelta(seconds=30)
+    #: For a peer that takes what we send (dcmSendTimeout).
+    send_timeout: timedelta = timedelta(seconds=30)
+    #: For the next request in an association (dcmIdleTimeout).
+    idle_timeout: timedelta = timedelta(seconds=60)
+    #: Longest P-DATA-TF that we take, in bytes (dcmReceivePDULength); 0: any.
+    receive_pdu_length: int = 131072
+    #: Longest P-DATA-TF that we send, in bytes, where the peer takes it (dcmSendPDULength); 0: as the peer says.
+    send_pdu_length: int = 131072
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +55,8 @@ class ApplicationEntity:
     initiator: bool = True
     acceptor: bool = True
     other_titles: tuple[str, ...] = ()
+    #: AE titles that may call it (dcmAcceptedCallingAETitle); none: any.
+    accepted_calling_titles: tuple[str, ...] = ()
     description: str | None = None
     installed: bool | None = None
 
@@ -99,6 +120,10 @@ class Exporter:
     ae_title: str | None = None
     properties: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     schedules: tuple[Schedule, ...] = ()
+    #: Status of a run that sent some objects and not others (arcPartialSuccess): FAILED, WARNING or COMPLETED.
+    partial_success: str = "FAILED"
+    #: Sending a study counts as an access to it (arcTouchesStudies).
+    touches: bool = False
 
     @property
     def scheme(self) -> str:
@@ -142,6 +167,32 @@ class FileSystemGroup:
     file_systems: tuple[FileSystem, ...] = ()
     default_retrieve_ae_title: str = "DCM4CHEE"
     default_availability: str = "ONLINE"
+    #: Below this the next file system becomes the current one (arcMinimumFreeDiskSpace); None: no check.
+    minimum_free_disk_space: Minimum | None = None
+    #: Studies are deleted that nobody used for so long (arcDeleteStudyIfNotAccessedFor); None: never.
+    delete_if_not_accessed_for: timedelta | None = None
+    #: No study is deleted by itself before (arcDeleteStudyOnlyIfNotAccessedFor).
+    delete_only_if_not_accessed_for: timedelta = timedelta(days=1)
+    #: Groups, `GROUP` of this device or `DEVICE/GROUP`, that must each hold a good copy of all of a study
+    #: (arcDeleteStudyOnlyIfCopyOnFileSystemOfFileSystemGroup); its own name is left out.
+    copy_groups: tuple[str, ...] = ("NEARLINE_STORAGE",)
+    #: The last good copy of an object may be deleted (arcAllowDeletingLastCopy).
+    allow_deleting_last_copy: bool = False
+    #: From the mark to the deletion (arcDeletionGraceTime).
+    deletion_grace_time: timedelta = timedelta(hours=1)
+    #: How often studies are looked for that may be deleted (arcScheduleStudiesForDeletionInterval); None: never.
+    schedule_interval: timedelta | None = None
+    #: Look for them also when a series was stored (arcScheduleStudiesForDeletionOnSeriesStored).
+    schedule_on_series_stored: bool = False
+    #: Studies marked in one transaction (arcScheduleStudiesForDeletionBatchSize).
+    schedule_batch_size: int = 100
+    #: How long after its time a waiting task still keeps its study from deletion (arcPinWaitingTasksFor).
+    pin_waiting_for: timedelta = timedelta(days=7)
+
+    @property
+    def delete_only_if_copy_in(self) -> tuple[str, ...]:
+        """The groups that must hold a copy: `copy_groups` without this group itself."""
+        return tuple(name for name in self.copy_groups if name != self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +222,10 @@ class Device:
     purge_interval: timedelta | None = None
     #: How many tasks one transaction of a bulk call may touch at first (dcmTaskFetchSize).
     task_fetch_size: int = 100
+    #: Associations that may be open at once (dcmLimitOpenAssociations); 0 and absent: 100.
+    max_open_associations: int = 100
+    #: What happens to an object that is there already (dcmOverwritePolicy): NEVER keeps the first one.
+    overwrite_policy: str = "NEVER"
     connections: Mapping[str, NetworkConnection] = field(default_factory=lambda: MappingProxyType({}))
     aes: Mapping[str, ApplicationEntity] = field(default_factory=lambda: MappingProxyType({}))
     web_apps: Mapping[str, WebApplication] = field(default_factory=lambda: MappingProxyType({}))

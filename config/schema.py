@@ -97,6 +97,11 @@ _INSTALLED = Attr("installed", "dicomInstalled", values.BOOLEAN, vital=True)
 _REFERENCES = Attr("connections", "dicomNetworkConnectionReference", values.TEXT, _CONNECTIONS)
 _SCHEDULES = Attr("schedules", "dcmSchedule", values.SCHEDULE, _MANY)
 
+
+def _of_connection(field: str, attribute: str, codec: Codec[Any]) -> Attr:
+    return Attr(field, attribute, codec, object_class="dcmNetworkConnection")
+
+
 CONNECTION = Part(
     device.NetworkConnection,
     "connections",
@@ -115,6 +120,15 @@ CONNECTION = Part(
         Attr("tls_cipher_suites", "dicomTLSCipherSuite", values.TEXT, _MANY),
         Attr("bind_address", "dcmBindAddress", values.TEXT, object_class="dcmNetworkConnection"),
         _INSTALLED,
+        _of_connection("connect_timeout", "dcmTCPConnectTimeout", values.MILLISECONDS),
+        _of_connection("aarq_timeout", "dcmAARQTimeout", values.MILLISECONDS),
+        _of_connection("aaac_timeout", "dcmAAACTimeout", values.MILLISECONDS),
+        _of_connection("release_timeout", "dcmARRPTimeout", values.MILLISECONDS),
+        _of_connection("response_timeout", "dcmResponseTimeout", values.MILLISECONDS),
+        _of_connection("send_timeout", "dcmSendTimeout", values.MILLISECONDS),
+        _of_connection("idle_timeout", "dcmIdleTimeout", values.MILLISECONDS),
+        _of_connection("receive_pdu_length", "dcmReceivePDULength", values.PDU_LENGTH),
+        _of_connection("send_pdu_length", "dcmSendPDULength", values.PDU_LENGTH),
     ),
 )
 
@@ -128,6 +142,9 @@ APPLICATION_ENTITY = Part(
         Attr("initiator", "dicomAssociationInitiator", values.BOOLEAN),
         Attr("acceptor", "dicomAssociationAcceptor", values.BOOLEAN),
         Attr("other_titles", "dcmOtherAETitle", values.OTHER_AE_TITLE, _MANY, object_class="dcmNetworkAE"),
+        Attr(
+            "accepted_calling_titles", "dcmAcceptedCallingAETitle", values.AE_TITLE, _MANY, object_class="dcmNetworkAE"
+        ),
         _DESCRIPTION,
         _INSTALLED,
     ),
@@ -186,6 +203,13 @@ EXPORTER = Part(
         Attr("ae_title", "dicomAETitle", values.AE_TITLE),
         Attr("properties", "dcmProperty", values.PROPERTY, _PROPERTIES),
         _SCHEDULES,
+        Attr(
+            "partial_success",
+            "arcPartialSuccess",
+            values.choice("FAILED", "WARNING", "COMPLETED"),
+            object_class="arcExporter",
+        ),
+        Attr("touches", "arcTouchesStudies", values.BOOLEAN, object_class="arcExporter"),
     ),
 )
 
@@ -217,6 +241,21 @@ FILE_SYSTEM_GROUP = Part(
             "arcDefaultAvailability",
             values.choice("ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE"),
         ),
+        Attr("minimum_free_disk_space", "arcMinimumFreeDiskSpace", values.MINIMUM_FREE),
+        Attr("delete_if_not_accessed_for", "arcDeleteStudyIfNotAccessedFor", values.INTERVAL_OR_NEVER),
+        Attr("delete_only_if_not_accessed_for", "arcDeleteStudyOnlyIfNotAccessedFor", values.INTERVAL, vital=True),
+        Attr(
+            "copy_groups",
+            "arcDeleteStudyOnlyIfCopyOnFileSystemOfFileSystemGroup",
+            values.GROUPS,
+            vital=True,
+        ),
+        Attr("allow_deleting_last_copy", "arcAllowDeletingLastCopy", values.BOOLEAN, vital=True),
+        Attr("deletion_grace_time", "arcDeletionGraceTime", values.INTERVAL, vital=True),
+        Attr("schedule_interval", "arcScheduleStudiesForDeletionInterval", values.INTERVAL_OR_NEVER),
+        Attr("schedule_on_series_stored", "arcScheduleStudiesForDeletionOnSeriesStored", values.BOOLEAN),
+        Attr("schedule_batch_size", "arcScheduleStudiesForDeletionBatchSize", values.integer(1, 10_000)),
+        Attr("pin_waiting_for", "arcPinWaitingTasksFor", values.INTERVAL, vital=True),
     ),
 )
 
@@ -242,6 +281,14 @@ DEVICE = Part(
             object_class="dcmArchiveDevice",
         ),
         Attr("task_fetch_size", "dcmTaskFetchSize", values.integer(1), object_class="dcmArchiveDevice"),
+        Attr("max_open_associations", "dcmLimitOpenAssociations", values.integer(0), object_class="dcmDevice"),
+        Attr(
+            "overwrite_policy",
+            "dcmOverwritePolicy",
+            values.choice("NEVER", "ALWAYS", "SAME_SOURCE", "EVEN_WITH_EQUAL_DIGEST"),
+            vital=True,
+            object_class="dcmArchiveDevice",
+        ),
     ),
 )
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Generic, TypeVar
 from zoneinfo import ZoneInfo
 
-from config import schedule
+from config import schedule, sizes
 from config.device import FileSystem
 from config.schedule import Schedule
 
@@ -164,9 +164,30 @@ def _write_file_system(value: FileSystem) -> str:
     return f"{path}|sharedWith={','.join(value.shared_with)}" if value.shared_with else path
 
 
+def _parse_groups(text: str) -> tuple[str, ...]:
+    """Read names of file-system groups, NONE for none. Source: dcm4chee 2, FileSystemMgt."""
+    if text.strip().upper() == "NONE":
+        return ()
+    names = tuple(dict.fromkeys(re.split(r"[\s;]+", text.strip().strip(";"))))
+    if not all(re.fullmatch(r"[^/\s]+(/[^/\s]+)?", name) for name in names):
+        raise ValueError(text)
+    return names
+
+
+def _parse_milliseconds(text: str) -> timedelta:
+    return timedelta(milliseconds=_MILLISECONDS.parse(text))
+
+
+def _write_milliseconds(value: timedelta) -> str:
+    return str(value // timedelta(milliseconds=1))
+
+
+_MILLISECONDS = integer(0)
+
 BOOLEAN = Codec(_parse_boolean, lambda value: "TRUE" if value else "FALSE", "TRUE or FALSE")
 TEXT = Codec(_parse_text, str, "a text that is not empty")
 PORT = integer(1, 65535)
+PDU_LENGTH = integer(0, 2**31 - 1)
 AE_TITLE = matching(r"[\x20-\x5b\x5d-\x7e]{1,16}", "an AE title of 1 to 16 ASCII characters without a backslash")
 OTHER_AE_TITLE = matching(r"\*|[\x20-\x5b\x5d-\x7e]{1,16}", AE_TITLE.expected + ", or *")
 UID = matching(r"(?=.{1,64}$)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*", "a UID of at most 64 characters")
@@ -181,4 +202,21 @@ FILE_SYSTEM = Codec(
     _parse_file_system,
     _write_file_system,
     r"PATH or PATH|sharedWith=DEVICE,DEVICE (a | or \ in the path with a \ before it)",
+)
+MILLISECONDS = Codec(_parse_milliseconds, _write_milliseconds, "a whole number of milliseconds, at least 0")
+INTERVAL = Codec(
+    sizes.parse_interval, sizes.write_interval, "a whole number with s, m, h, d or w behind it, for example 7d"
+)
+INTERVAL_OR_NEVER = Codec(
+    sizes.parse_interval_or_never, sizes.write_interval_or_never, f"{INTERVAL.expected}, or NEVER"
+)
+MINIMUM_FREE = Codec(
+    sizes.parse_minimum,
+    sizes.write_minimum,
+    "a size of at least 20MB (MB, GB or TB behind a number), a percentage such as 5%, or NONE",
+)
+GROUPS = Codec(
+    _parse_groups,
+    lambda names: ";".join(names) or "NONE",
+    "names of file-system groups with ; between, each GROUP or DEVICE/GROUP, or NONE",
 )

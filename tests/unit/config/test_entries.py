@@ -239,6 +239,15 @@ def without(name: str) -> list[Entry]:
             f"arcFileSystemGroupID=ONLINE_STORAGE,{A}",
             "expected one owner, it is in archive-a/ONLINE_STORAGE, archive-a/NEARLINE_STORAGE",
         ),
+        (
+            lambda: changed(
+                f"arcFileSystemGroupID=ONLINE_STORAGE,{A}",
+                arcDeleteStudyIfNotAccessedFor=["30d"],
+                arcDeleteStudyOnlyIfCopyOnFileSystemOfFileSystemGroup=["TAPE"],
+            ),
+            f"arcFileSystemGroupID=ONLINE_STORAGE,{A}",
+            "expected a file-system group that is there",
+        ),
     ],
 )
 def test_wrong_configuration_is_an_error_at_its_entry(
