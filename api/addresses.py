@@ -1,4 +1,4 @@
-"""Where this machine's REST API listens, and whether it can."""
+"""Where this machine's REST API and DICOM services listen, and whether they can."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import quote
 
+from archive.dicom import listening
 from config import settings
 from config.device import Device
 from config.errors import SettingsError
@@ -23,12 +25,19 @@ class Address:
     port: int
     #: Whose it is: `REST` or a device's name.
     owner: str
+    #: Whom to call there by DICOM; None: it speaks HTTP.
+    ae_title: str | None = None
+
+    @property
+    def reached_at(self) -> str:
+        """The host by which this machine reaches it."""
+        return _EVERY_ADDRESS.get(self.host, self.host)
 
     @property
     def url(self) -> str:
-        """The URL by which this machine reaches it."""
-        host = _EVERY_ADDRESS.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        """The URL by which this machine reaches it: `http://host:port` or `dicom://AE_TITLE@host:port`."""
+        begin = "http://" if self.ae_title is None else f"dicom://{quote(self.ae_title, safe='')}@"
+        return begin + (f"[{self.reached_at}]" if ":" in self.reached_at else self.reached_at) + f":{self.port}"
 
 
 def of_api(own: Address, devices: Iterable[Device], *, offset: int) -> list[Address]:
@@ -41,6 +50,15 @@ def of_api(own: Address, devices: Iterable[Device], *, offset: int) -> list[Addr
                 address = Address(listening, connection.port + offset, device.name)
                 found.setdefault((address.host, address.port), address)
     return list(found.values())
+
+
+def of_dicom(devices: Iterable[Device], *, offset: int) -> list[Address]:
+    """Return where the devices take associations (offset added)."""
+    return [
+        Address(place.host, place.port, device.name, place.titles[0])
+        for device in devices
+        for place in listening.of(device, offset=offset)
+    ]
 
 
 def own_address(given: settings.Settings, *, offset: int) -> Address:
@@ -56,26 +74,38 @@ def refuse_busy(addresses: Iterable[Address]) -> None:
         SettingsError: one cannot; the message names it and who wants it.
     """
     for address in addresses:
+        listen(address).close()
+
+
+def listen(address: Address, *, backlog: int = 128) -> socket.socket:
+    """Return a socket that listens on an address, with so many connections waiting at most.
+
+    Raises:
+        SettingsError: that is not possible; the message names it and who wants it.
+    """
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, target = found[0]
+        listener = socket.socket(family, kind, protocol)
         try:
-            _listen_once(address)
-        except OSError as error:
-            raise SettingsError(
-                f"port {address.port} of {address.host}, wanted for {_wanted(address)}, {_reason(error)}: "
-                "end what uses it, configure another, or move all ports with `arcfleet up --offset N`"
-            ) from error
-
-
-def _listen_once(address: Address) -> None:
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, target = found[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(target)
-        probe.listen()
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(target)
+            listener.listen(backlog)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise SettingsError(
+            f"port {address.port} of {address.host}, wanted for {_wanted(address)}, {_reason(error)}: "
+            "end what uses it, configure another, or move all ports with `arcfleet up --offset N`"
+        ) from error
+    return listener
 
 
 def _wanted(address: Address) -> str:
-    return "the REST API" if address.owner == "REST" else f"the HTTP connection of device {address.owner}"
+    if address.owner == "REST":
+        return "the REST API"
+    return f"the {'HTTP' if address.ae_title is None else 'DICOM'} connection of device {address.owner}"
 
 
 def _reason(error: OSError) -> str:

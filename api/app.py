@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from api import answers, metrics
 from api.answers import Route
 from api.gate import Gate
-from api.rest import cluster, devices, export, health, shape
+from api.rest import cluster, destinations, devices, export, file_systems, health, shape
 from api.rest.monitor import Monitor
 from api.security import Caller, Reader
 from workers import dispatch
@@ -73,7 +73,8 @@ def create_app(*, beyond_loopback: bool = False, account: Caller | None = None, 
 
 
 def _include(made: FastAPI) -> None:
-    for router in (cluster.router, devices.router, export.router, *_monitors(), health.router, metrics.router):
+    of_cluster = (cluster.router, destinations.router, devices.router, file_systems.router)
+    for router in (*of_cluster, export.router, *_monitors(), health.router, metrics.router):
         made.include_router(router, prefix=BASE)
     made.include_router(health.router, include_in_schema=False)
     made.include_router(metrics.router, include_in_schema=False)

@@ -19,6 +19,10 @@ class NoSpace(StorageError):
     """The file system has no bytes, no inodes or no quota left."""
 
 
+class NoPlace(StorageError):
+    """No file system of the group can take an object; the text names each with what is wrong with it."""
+
+
 class Interrupted(StorageError):
     """The entry that announced a file was cleared while the file was being written; store it again."""
 
@@ -31,9 +35,41 @@ class NotStorable(Permanent, ArchiveError):
     """What was offered is no DICOM object that can be indexed; the text says why."""
 
 
+class NotAsAnnounced(NotStorable):
+    """The data set is of another object, or of another SOP class, than the command that brought it says."""
+
+
 class NotConfigured(Permanent, ArchiveError):
     """The configuration has no place for what was asked; the text names what is there."""
 
 
 class SourceError(ArchiveError):
     """The bytes to be stored could not be read where they come from."""
+
+
+class PeerError(ArchiveError):
+    """A DICOM peer could not be reached or did not do its part; every text begins with the peer."""
+
+
+class PeerUnreachable(PeerError):
+    """No connection: refused, no route, no such name, or the time to connect ran out."""
+
+
+class PeerRejected(PeerError):
+    """The peer answered the association request with A-ASSOCIATE-RJ; the text names result, source and reason."""
+
+    def __init__(self, text: str, *, is_transient: bool = False) -> None:
+        super().__init__(text)
+        self.is_transient = is_transient
+
+
+class PeerAborted(PeerError):
+    """The association is gone: A-ABORT arrived or the connection was closed."""
+
+
+class PeerTimedOut(PeerError):
+    """The peer was silent, or took no bytes, for longer than its time limit."""
+
+
+class PeerMisbehaved(PeerError):
+    """The peer sent what the standard does not allow at that point."""

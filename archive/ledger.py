@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from sqlalchemy import func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -16,23 +16,38 @@ TOUCH_AFTER = timedelta(hours=1)
 #: A series without an object for this long is taken as stored.
 SERIES_SILENCE = timedelta(seconds=60)
 
+#: What a ledger row without a mark for deletion holds.
+UNMARKED = {"marked_at": None, "mark_reason": None, "mark_task_id": None, "mark_bytes": None}
+
 
 def touch(session: Session, study_ids: Iterable[int], file_system_id: int) -> None:
     """Note that studies were used on a file system now; a mark for deletion there is taken back."""
     ids = sorted(set(study_ids))
     if not ids:
         return
-    cleared = {"marked_at": None, "mark_reason": None, "mark_task_id": None, "mark_bytes": None}
     ledger = model.StudyOnFileSystem
     session.execute(
         insert(ledger)
         .values([{"study_id": study_id, "file_system_id": file_system_id} for study_id in ids])
         .on_conflict_do_update(
             index_elements=[ledger.study_id, ledger.file_system_id],
-            set_={"access_time": func.now(), **cleared},
-            where=or_(ledger.marked_at.is_not(None), ledger.access_time < func.now() - TOUCH_AFTER),
+            set_={"access_time": func.now(), **UNMARKED},
+            where=_is_to_be_touched(),
         )
     )
+
+
+def touch_again(session: Session, study_uid: str) -> None:
+    """Note that a study was offered once more, on every file system where files of it lie."""
+    locked = select(model.Study.id).where(model.Study.study_uid == study_uid).with_for_update(key_share=True)
+    ledger = model.StudyOnFileSystem
+    of_study = update(ledger).where(ledger.study_id == session.scalar(locked), _is_to_be_touched())
+    session.execute(of_study.values(access_time=func.now(), **UNMARKED))
+
+
+def _is_to_be_touched() -> ColumnElement[bool]:
+    ledger = model.StudyOnFileSystem
+    return or_(ledger.marked_at.is_not(None), ledger.access_time < func.now() - TOUCH_AFTER)
 
 
 def add_received(session: Session, device_name: str, source: str, *, size_bytes: int, objects: int) -> None:

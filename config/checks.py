@@ -13,7 +13,7 @@ from config.entries import Finding, Reading, Severity
 from config.schema import Part
 
 #: Schemes of exporter URIs that tasks can be run for.
-EXPORTER_SCHEMES = frozenset({"file", "noop"})
+EXPORTER_SCHEMES = frozenset({"dicom", "file", "fsgroup", "noop"})
 #: Web applications of this class are where a device's REST services are found by others.
 ARCHIVE_SERVICE_CLASS = "DCM4CHEE_ARC"
 

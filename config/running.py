@@ -21,6 +21,8 @@ class Up:
     broker_url: str | None = field(default=None, repr=False)
     #: Added to every port that is not set explicitly.
     offset: int = 0
+    #: Where its devices take associations: `dicom://AE_TITLE@host:port`.
+    dicom_urls: tuple[str, ...] = ()
 
 
 def read(home: Path) -> Up | None:
@@ -37,6 +39,7 @@ def read(home: Path) -> Up | None:
             database_url=content.get("database_url"),
             broker_url=content.get("broker_url"),
             offset=int(content.get("offset") or 0),
+            dicom_urls=tuple(str(url) for url in content.get("dicom_urls") or ()),
         )
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -58,8 +58,14 @@ class DestinationState:
     cap: int | None = None
     running: int = 0
     held_by: str | None = None
+    held_why: str | None = None
     held_until: datetime | None = None
+    #: Failures in a row, and what the last one said.
+    failures: int = 0
+    last_failure: str | None = None
     open_until: datetime | None = None
+    #: Runs that may go at once after failures; None: what `cap` says.
+    gentle_cap: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +152,21 @@ def _row_refusals(task: Candidate, now: datetime) -> Iterator[Refusal]:
 def destination_refusals(destination: DestinationState, now: datetime) -> Iterator[Refusal]:
     """Yield every reason why nothing may go to this destination now."""
     if destination.held_by is not None and (destination.held_until is None or destination.held_until > now):
-        yield Refusal(
-            Why.HELD, f"Destination {destination.name} is held by {destination.held_by}", destination.held_until
-        )
+        because = f": {destination.held_why}" if destination.held_why else ""
+        text = f"Destination {destination.name} is held by {destination.held_by}{because}"
+        yield Refusal(Why.HELD, text, destination.held_until)
     if destination.open_until is not None and destination.open_until > now:
-        yield Refusal(Why.BREAKER_OPEN, f"Destination {destination.name} does not answer", destination.open_until)
-    if destination.cap is not None and destination.running >= destination.cap:
-        yield Refusal(
-            Why.DESTINATION_FULL, f"Destination {destination.name} has {destination.running} of {destination.cap} runs"
-        )
+        because = f": {destination.last_failure}" if destination.last_failure else ""
+        text = f"Destination {destination.name} is left alone after {destination.failures} failures in a row{because}"
+        yield Refusal(Why.BREAKER_OPEN, text, destination.open_until)
+    yield from _full(destination)
+
+
+def _full(destination: DestinationState) -> Iterator[Refusal]:
+    allowed = [cap for cap in (destination.cap, destination.gentle_cap) if cap is not None]
+    if not allowed or destination.running < min(allowed):
+        return
+    text = f"Destination {destination.name} has {destination.running} of {min(allowed)} runs"
+    is_gentle = destination.gentle_cap == min(allowed) != destination.cap
+    because = ": it has failed, each run that succeeds lets one more go" if is_gentle else ""
+    yield Refusal(Why.DESTINATION_FULL, f"{text}{because}")

@@ -63,4 +63,7 @@ def destination_of(session: Session, name: str | None, *, besides: int | None = 
         return None
     going = select(func.count()).where(Run.destination == row.name, Run.ended_at.is_(None))
     running = session.scalar(going if besides is None else going.where(Run.id != besides))
-    return DestinationState(row.name, row.cap, running or 0, row.held_by, row.held_until, row.open_until)
+    return DestinationState(
+        row.name, row.cap, running or 0, row.held_by, row.held_why, row.held_until,
+        row.failures, row.last_failure, row.open_until, row.gentle_cap,
+    )  # fmt: skip

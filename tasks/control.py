@@ -62,6 +62,11 @@ class Destination(Base):
     held_until: Mapped[datetime | None] = mapped_column(Instant)
     failures: Mapped[int] = mapped_column(Integer, server_default=text("0"), comment="connection failures in a row")
     open_until: Mapped[datetime | None] = mapped_column(Instant, comment="circuit breaker: nothing before this")
+    gentle_cap: Mapped[int | None] = mapped_column(
+        Integer, comment="runs at once after the breaker was open, one more with each success; NULL: no limit but cap"
+    )
+    last_failure: Mapped[str | None] = mapped_column(Text, comment="what the last of the failures said; NULL: none")
+    failed_at: Mapped[datetime | None] = mapped_column(Instant, comment="when it was")
 
 
 class Leader(Base):

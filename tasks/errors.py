@@ -29,6 +29,14 @@ class PermanentError(TaskError, Permanent):
     """The run failed in a way that running it again cannot help."""
 
 
+class DestinationError(TaskError):
+    """The destination cannot be reached or has no room: its other tasks better wait."""
+
+
+class ObsoleteError(TaskError):
+    """What the task was for is not wanted any more; the text says why. It ends as CANCELED."""
+
+
 class StoppedError(TaskError):
     """The run was asked to stop, or its lease is over; the reason says which."""
 

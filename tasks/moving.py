@@ -96,7 +96,7 @@ class Mover:
         return [self._target(task, name) for name in self._change.devices or (task.device,)]
 
     def _target(self, task: Taken, device_name: str) -> Target | str:
-        key = (device_name, task.kind, task.queue, task.exporter_id, task.local_aet)
+        key = (device_name, task.kind, task.device, task.queue, task.exporter_id, task.local_aet)
         if key not in self._targets:
             self._targets[key] = self._work_out(task, device_name)
         return self._targets[key]

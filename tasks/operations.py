@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from archive import configuration, db
 from config.device import Device
-from tasks import idempotency, store
+from tasks import idempotency, marks, pins, store
 from tasks import query as queries
 from tasks.errors import ConflictError, InvalidError, NotFoundError
 from tasks.idempotency import Once
@@ -93,7 +93,7 @@ def schedule(
         if once and before:
             return Scheduled(_made_before(session, once, before[0]), repeated=True)
         waiting = None if allow_duplicate else _equal_waiting(session, checked, equal_on or (new.device,))
-        scheduled = Scheduled(waiting or store.insert_tasks(session, [checked], by)[0], existed=waiting is not None)
+        scheduled = Scheduled(waiting or _insert(session, [checked], by)[0], existed=waiting is not None)
         if once:
             idempotency.remember(session, once, [scheduled.task.id])
         return scheduled
@@ -108,7 +108,13 @@ def schedule_all(new: Sequence[NewTask], by: By) -> list[TaskView]:
     """
     checked = [kind_of(task.kind).validate(task, our_device(task.device)) for task in new]
     with db.transaction() as session:
-        return store.insert_tasks(session, checked, by)
+        return _insert(session, checked, by)
+
+
+def _insert(session: Session, new: Sequence[NewTask], by: By) -> list[TaskView]:
+    made = store.insert_tasks(session, new, by)
+    pins.give_back_marks(session, made)
+    return made
 
 
 def our_device(name: str) -> Device:
@@ -131,12 +137,13 @@ def cancel_one(task_id: int, wanted: TaskQuery, by: By) -> None:
 
     Raises:
         NotFoundError: there is none with this id that fits the path.
-        ConflictError: it is done.
+        ConflictError: it is done, or the deletion that it is for has begun.
     """
     with db.transaction() as session:
         task = _one(session, task_id, wanted)
         if not may(task.status, Event.CANCEL):
             raise ConflictError(f"Cannot cancel Task with status: {task.status}")
+        marks.require(session, Event.CANCEL, task)
         store.cancel(session, [task], by)
 
 
@@ -146,7 +153,7 @@ def reschedule_one(task_id: int, wanted: TaskQuery, change: Change, by: By) -> N
     Raises:
         NotFoundError: there is none with this id that fits the path.
         InvalidError: a device, exporter or queue is unknown.
-        ConflictError: the target cannot run it.
+        ConflictError: the target cannot run it, or the mark that it is for does not stand.
     """
     mover = Mover(configuration.current(), change)
     with db.transaction() as session:
@@ -154,7 +161,9 @@ def reschedule_one(task_id: int, wanted: TaskQuery, change: Change, by: By) -> N
         moves = mover.assign(session, [task])
         if moves.refused:
             raise ConflictError(moves.refused[0][1])
+        marks.require(session, Event.RESCHEDULE, task)
         store.reschedule(session, moves.accepted, by, mover.columns())
+        pins.give_back_marks(session, [task])
 
 
 def delete_one(task_id: int, wanted: TaskQuery, by: By) -> None:
@@ -178,10 +187,13 @@ def cancel(wanted: TaskQuery, by: By, *, dry_run: bool = False) -> BulkResult:
             raise InvalidError(f"Cannot cancel tasks with status: {status}")
 
     def step(session: Session, tasks: list[Taken], result: BulkResult, operation: By) -> None:
-        chosen = [task for task in tasks if may(task.status, Event.CANCEL)]
-        for task in tasks:
-            if not may(task.status, Event.CANCEL):
-                result.refuse(f"Cannot cancel Task with status: {task.status}")
+        done = [task for task in tasks if not may(task.status, Event.CANCEL)]
+        refused = {task.id: f"Cannot cancel Task with status: {task.status}" for task in done}
+        able = [task for task in tasks if task.id not in refused]
+        refused |= marks.refusals(session, Event.CANCEL, able, lock=not dry_run)
+        for reason in refused.values():
+            result.refuse(reason)
+        chosen = [task for task in able if task.id not in refused]
         _count(result, [(task, task.device) for task in chosen])
         if not dry_run:
             store.cancel(session, chosen, operation)
@@ -200,11 +212,14 @@ def reschedule(wanted: TaskQuery, change: Change, by: By, *, dry_run: bool = Fal
 
     def step(session: Session, tasks: list[Taken], result: BulkResult, operation: By) -> None:
         moves = mover.assign(session, tasks)
-        for _, reason in moves.refused:
+        refused = marks.refusals(session, Event.RESCHEDULE, [task for task, _ in moves.accepted], lock=not dry_run)
+        for reason in [*(reason for _, reason in moves.refused), *refused.values()]:
             result.refuse(reason)
-        _count(result, [(task, target.device) for task, target in moves.accepted])
+        accepted = [(task, target) for task, target in moves.accepted if task.id not in refused]
+        _count(result, [(task, target.device) for task, target in accepted])
         if not dry_run:
-            store.reschedule(session, moves.accepted, operation, mover.columns())
+            store.reschedule(session, accepted, operation, mover.columns())
+            pins.give_back_marks(session, [task for task, _ in accepted])
 
     return _in_chunks(wanted, by, step, lock=not dry_run)
 

@@ -31,6 +31,8 @@ class Ending(StrEnum):
     WARNING = "warning"
     FAILED = "failed"
     RETRY = "retry"
+    #: What the task was for is not wanted any more.
+    DROPPED = "dropped"
     #: The lease was over, or the process died.
     LOST = "lost"
     GIVEN_BACK = "given back"

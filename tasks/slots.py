@@ -107,7 +107,8 @@ _RESERVE = text(
 
 _LOCK_DESTINATIONS = text(
     """
-    SELECT 1 FROM destination WHERE cap IS NOT NULL OR held_by IS NOT NULL OR open_until IS NOT NULL
+    SELECT 1 FROM destination
+    WHERE cap IS NOT NULL OR held_by IS NOT NULL OR open_until IS NOT NULL OR gentle_cap IS NOT NULL
     ORDER BY name FOR UPDATE
     """
 )
@@ -115,11 +116,12 @@ _LOCK_DESTINATIONS = text(
 # A statement of its own: it sees the runs that were committed while the lock was waited for.
 _DESTINATIONS = text(
     """
-    SELECT name, cap, (held_by IS NOT NULL AND (held_until IS NULL OR held_until > clock_timestamp()))
-                   OR coalesce(open_until > clock_timestamp(), false) AS blocked,
-           CASE WHEN cap IS NULL THEN 0 ELSE (
+    SELECT name, least(cap, gentle_cap) AS cap,
+           (held_by IS NOT NULL AND (held_until IS NULL OR held_until > clock_timestamp()))
+           OR coalesce(open_until > clock_timestamp(), false) AS blocked,
+           CASE WHEN cap IS NULL AND gentle_cap IS NULL THEN 0 ELSE (
                SELECT count(*) FROM run WHERE ended_at IS NULL AND run.destination = destination.name) END AS running
-    FROM destination WHERE cap IS NOT NULL OR held_by IS NOT NULL OR open_until IS NOT NULL
+    FROM destination WHERE cap IS NOT NULL OR held_by IS NOT NULL OR open_until IS NOT NULL OR gentle_cap IS NOT NULL
     """
 )
 
@@ -326,13 +328,14 @@ def stop_reason(session: Session, run_id: int) -> tuple[int, str | None] | None:
 
 
 _DUE_QUEUES = """
-    SELECT d.device, d.queue FROM unnest(CAST(:devices AS text[]), CAST(:queues AS text[])) AS d (device, queue)
-    WHERE EXISTS (
-        SELECT 1 FROM generate_series(0, 9) AS p CROSS JOIN LATERAL (
-            SELECT 1 FROM task WHERE task.device = d.device AND task.queue = d.queue AND priority = p
+    SELECT d.device, d.queue, due.kind
+    FROM unnest(CAST(:devices AS text[]), CAST(:queues AS text[])) AS d (device, queue) CROSS JOIN LATERAL (
+        SELECT t.kind FROM generate_series(0, 9) AS p CROSS JOIN LATERAL (
+            SELECT kind FROM task WHERE task.device = d.device AND task.queue = d.queue AND priority = p
               AND status IN ('SCHEDULED', 'SCHEDULED FOR RETRY') AND scheduled_time <= now()
-            ORDER BY scheduled_time, id LIMIT 1) AS t)
-      AND EXISTS (
+            ORDER BY scheduled_time, id LIMIT 1) AS t
+        LIMIT 1) AS due
+    WHERE EXISTS (
         SELECT 1 FROM worker_node AS w WHERE w.device = d.device AND w.stopped_at IS NULL
            AND w.seen_at > clock_timestamp() - :dead_after)
     """
@@ -341,7 +344,7 @@ _DUE = text(_DUE_QUEUES)
 
 _LOOK = text(
     f"""
-    SELECT clock_timestamp(), ARRAY(SELECT queue FROM ({_DUE_QUEUES}) AS due ORDER BY queue),
+    SELECT clock_timestamp(), ARRAY(SELECT queue FROM ({_DUE_QUEUES}) AS due WHERE kind = ANY(:kinds) ORDER BY queue),
            (SELECT count(*) FROM run WHERE run.device = :device AND ended_at IS NULL AND claimed_at IS NULL
             AND kind = ANY(:kinds)),
            EXISTS (SELECT 1 FROM worker_node AS w WHERE w.device = :device AND w.stopped_at IS NULL
@@ -355,7 +358,7 @@ class Look:
     """What a dispatcher sees of a device in one glance."""
 
     now: datetime
-    #: Queues with a due task, while a worker of the device lives.
+    #: Queues with a due task of these kinds, while a worker of the device lives.
     due: list[str]
     #: Reservations that wait to be claimed.
     unclaimed: int
@@ -370,7 +373,7 @@ def look(session: Session, device: str, queues: Collection[str], kinds: Collecti
         session: the transaction.
         device: the device.
         queues: its queues.
-        kinds: whose unclaimed reservations are counted.
+        kinds: of one channel: whose due tasks are looked for, and whose unclaimed reservations are counted.
     """
     values = {
         "devices": [device] * len(queues), "queues": sorted(queues), "dead_after": DEAD_AFTER, "device": device,

@@ -20,7 +20,7 @@ class Status(StrEnum):
     WARNING = "WARNING"
     #: Given up. -> SCHEDULED by reschedule
     FAILED = "FAILED"
-    #: Stopped by somebody. -> SCHEDULED by reschedule
+    #: Stopped by somebody, or what it was for is not wanted any more. -> SCHEDULED by reschedule
     CANCELED = "CANCELED"
 
     @property
@@ -53,6 +53,8 @@ class Event(StrEnum):
     FAIL = "fail"
     #: The run failed and another attempt follows.
     RETRY = "retry"
+    #: The run found that its task is not wanted any more.
+    DROP = "drop"
     #: The lease of the run ended, or its process died.
     LOSE = "lose"
     #: The worker stops in order and hands the task back.
@@ -66,7 +68,7 @@ class Event(StrEnum):
 
 
 #: Reports of a run: they change a task only while that run is the task's own.
-REPORTS = frozenset({Event.SUCCEED, Event.WARN, Event.FAIL, Event.RETRY, Event.LOSE, Event.GIVE_BACK})
+REPORTS = frozenset({Event.SUCCEED, Event.WARN, Event.FAIL, Event.RETRY, Event.DROP, Event.LOSE, Event.GIVE_BACK})
 
 #: The arrows. DELETE leads to no status; GIVE_BACK leads to the status that the run came from.
 TRANSITIONS: dict[tuple[Status, Event], Status | None] = {
@@ -75,6 +77,7 @@ TRANSITIONS: dict[tuple[Status, Event], Status | None] = {
     (Status.IN_PROCESS, Event.WARN): Status.WARNING,
     (Status.IN_PROCESS, Event.FAIL): Status.FAILED,
     (Status.IN_PROCESS, Event.RETRY): Status.SCHEDULED_FOR_RETRY,
+    (Status.IN_PROCESS, Event.DROP): Status.CANCELED,
     (Status.IN_PROCESS, Event.LOSE): Status.SCHEDULED_FOR_RETRY,
     (Status.IN_PROCESS, Event.GIVE_BACK): Status.SCHEDULED,
     **{(status, Event.CANCEL): Status.CANCELED for status in Status if status not in DONE},

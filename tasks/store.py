@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Integer, RowMapping, cast, delete, func, insert, literal, select, text, update
 from sqlalchemy.orm import Session
 
-from tasks import history, slots, state
+from tasks import history, marks, slots, state
 from tasks.history import Arrow
 from tasks.record import NewTask, Task, TaskView
 from tasks.run import Ending, Run, Stop
@@ -39,6 +39,7 @@ _ENDINGS = {
     Event.WARN: Ending.WARNING,
     Event.FAIL: Ending.FAILED,
     Event.RETRY: Ending.RETRY,
+    Event.DROP: Ending.DROPPED,
     Event.LOSE: Ending.LOST,
     Event.GIVE_BACK: Ending.GIVEN_BACK,
 }
@@ -197,6 +198,8 @@ def report(session: Session, task_id: int, run_id: int, said: Report, by: By) ->
         return None
     after = state.next_status(before, said.event, came_from=Status(run.came_from))
     values = {"task": task_id, "run": run_id, "before": before, "after": after, **_said(said, by)}
+    if said.event is Event.DROP:
+        marks.clear(session, [task_id])
     return after if session.execute(_REPORT, values).one_or_none() is not None else None
 
 
@@ -272,10 +275,19 @@ def take(
     return [Taken(row[0], row[1], Status(row[2]), *row[3:]) for row in rows]
 
 
-def cancel(session: Session, tasks: Sequence[Taken], by: By) -> int:
-    """Cancel locked tasks that are not done, and ask their runs to stop."""
+def cancel(session: Session, tasks: Sequence[Taken], by: By, *, outcome: str | None = None) -> int:
+    """Cancel locked tasks that are not done, and ask their runs to stop; their marks are taken back.
+
+    Args:
+        session: the transaction.
+        tasks: as `take` returned them.
+        by: who, and why.
+        outcome: written to outcome_message.
+    """
     chosen = [task for task in tasks if state.may(task.status, Event.CANCEL)]
-    return _change(session, chosen, Event.CANCEL, Stop.CANCEL, by, {"ended_time": func.now()})
+    marks.clear(session, marks.deleting(chosen))
+    values = {"ended_time": func.now(), **({"outcome_message": outcome} if outcome else {})}
+    return _change(session, chosen, Event.CANCEL, Stop.CANCEL, by, values)
 
 
 def reschedule(session: Session, moves: Sequence[tuple[Taken, Target]], by: By, changes: Mapping[str, Any]) -> int:
@@ -316,9 +328,10 @@ def _starts_anew(target: Target) -> ColumnElement[int]:
 
 
 def delete_tasks(session: Session, tasks: Sequence[Taken], by: By) -> int:
-    """Delete locked tasks of any status; their runs are asked to stop, history stays."""
+    """Delete locked tasks of any status; their runs are asked to stop, marks taken back, history stays."""
     if not tasks:
         return 0
+    marks.clear(session, marks.deleting(tasks))
     task_ids = [task.id for task in tasks]
     session.execute(delete(Task).where(Task.id == slots.ids(task_ids)))
     slots.ask_to_stop(session, task_ids, Stop.DELETE, by.reason)

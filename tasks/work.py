@@ -106,12 +106,11 @@ class Work:
 
     def confirmed(self) -> set[str]:
         """Return the SOP Instance UIDs that the destination has confirmed in this round of the task."""
-        query = select(ObjectOutcomeRow.sop_uid).where(
-            ObjectOutcomeRow.task_id == self.task.id,
-            ObjectOutcomeRow.round == self.task.round,
-            ObjectOutcomeRow.result.in_([result.value for result in CONFIRMED]),
-        )
-        return db.insist(lambda session: set(session.scalars(query)))
+        return self._ended_before(CONFIRMED)
+
+    def refused(self) -> set[str]:
+        """Return the SOP Instance UIDs whose sending failed before, in this round of the task."""
+        return self._ended_before({ObjectResult.REFUSED})
 
     def not_ended(self, run_ids: Collection[int]) -> set[int]:
         """Return those of these runs, of any task, that have not ended."""
@@ -139,6 +138,14 @@ class Work:
             if self._trace is not None:
                 os.close(self._trace)
                 self._trace = None
+
+    def _ended_before(self, results: Collection[ObjectResult]) -> set[str]:
+        query = select(ObjectOutcomeRow.sop_uid).where(
+            ObjectOutcomeRow.task_id == self.task.id,
+            ObjectOutcomeRow.round == self.task.round,
+            ObjectOutcomeRow.result.in_([result.value for result in results]),
+        )
+        return db.insist(lambda session: set(session.scalars(query)))
 
     def _write(self, session: Session, outcomes: Sequence[ObjectOutcome]) -> None:
         if outcomes:

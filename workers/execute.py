@@ -15,7 +15,7 @@ from archive.errors import Permanent
 from config import settings
 from config.device import Device, Queue
 from tasks import circumstances, query, registry, retry, slots, store
-from tasks.errors import InvalidError, NotFoundError, StoppedError
+from tasks.errors import InvalidError, NotFoundError, ObsoleteError, StoppedError
 from tasks.outcome import Outcome
 from tasks.run import Ending, Stop
 from tasks.state import Event, Status
@@ -134,6 +134,8 @@ def report_of(ending: Outcome | Exception, queue: Queue, failures: int) -> Repor
             return Report(Event.WARN if status is Status.WARNING else Event.FAIL, outcome=text, counts=True)
         case StoppedError(reason=reason):
             return _stopped(reason, queue, failures)
+        case ObsoleteError():
+            return Report(Event.DROP, outcome=str(ending))
         case Permanent() | InvalidError() | NotFoundError():
             return Report(Event.FAIL, error=str(ending), counts=True)
         case Exception() if delay is not None:

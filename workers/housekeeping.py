@@ -6,16 +6,20 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import Update, func, select, text, update
+from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from archive import configuration, db
-from archive.storage import unlinking
-from config.device import Cluster, Device
-from tasks import purge
+from archive import configuration, db, ledger
+from archive.storage import deleting, reports, unlinking
+from config.device import Cluster, Device, FileSystemGroup
+from tasks import deletions, jobs, purge, stored
 from tasks.control import DEAD_AFTER, HousekeepingJob
+from tasks.errors import ConflictError, InvalidError
+from tasks.jobs import Job
 from tasks.slots import NOW
+from tasks.store import By
+from tasks.stored import SCHEDULE_DELETIONS
 from workers.dispatch import Dispatcher
 from workers.queues import HOUSEKEEPING, channel_of
 
@@ -27,30 +31,37 @@ _LOST_AFTER = timedelta(seconds=60)
 #: How often history, ended runs and accepted messages that are too old are removed.
 _CLEAN_EVERY = timedelta(hours=1)
 
+#: How often series are looked for that nobody sends to any more.
+_CLOSE_EVERY = timedelta(seconds=30)
+
+#: How often a device looks at its file systems; several times within `reports.COUNTS_FOR`.
+_CHECK_EVERY = timedelta(seconds=30)
+
+#: How often deletions are canceled whose study was used since.
+_END_EVERY = timedelta(seconds=60)
+
+#: How often studies to delete are looked for where that is done when a series was stored.
+_WITHOUT_INTERVAL = timedelta(days=1)
+
 #: How often files are removed whose storing was never finished.
 _CLEAR_EVERY = timedelta(minutes=10)
 
-#: What a message says: job and file-system group ("" for none), on this device.
-Job = tuple[str, str, str]
+#: What a message says: device, file-system group ("" for none), job.
+Key = tuple[str, str, str]
 
 
 def run(device_name: str, file_system_group: str, job: str) -> None:
     """Celery's entrance on the housekeeping channel: do one job of one device."""
-    found = JOBS.get(job)
     device = configuration.current().devices.get(device_name)
-    if found is None or device is None:
+    if device is not None and job == SCHEDULE_DELETIONS and file_system_group in device.file_system_groups:
+        said = _schedule_deletions(device, device.file_system_groups[file_system_group])
+    elif device is not None and job in JOBS:
+        with jobs.recorded(Job(device_name, file_system_group, job)) as record:
+            said = record.said = JOBS[job](device)
+    else:
         _log.warning("housekeeping refused", job=job, device=device_name, known=sorted(JOBS))
         return
-    key = (device_name, file_system_group, job)
-    with db.transaction() as session:
-        session.execute(_this(key).values(started_at=NOW))
-    said = "ended by an error: see the log of the worker"
-    try:
-        said = found(device)
-    finally:
-        with db.transaction() as session:
-            session.execute(_this(key).values(ended_at=NOW, result=said))
-    _log.info("housekeeping", job=job, device=device_name, result=said)
+    _log.info("housekeeping", job=job, device=device_name, group=file_system_group, result=said)
 
 
 def send_due(dispatcher: Dispatcher) -> None:
@@ -66,23 +77,32 @@ def send_due(dispatcher: Dispatcher) -> None:
         dispatcher.send_job(channel_of(device, housekeeping=True), [device, group, job])
 
 
-def wanted(cluster: Cluster) -> dict[Job, float]:
+def wanted(cluster: Cluster) -> dict[Key, float]:
     """Return which jobs the configuration asks for, with their interval in seconds."""
     return {key: every.total_seconds() for device in cluster.ours.values() for key, every in _of(device)}
 
 
-def _of(device: Device) -> Iterator[tuple[Job, timedelta]]:
+def _of(device: Device) -> Iterator[tuple[Key, timedelta]]:
     if device.purge_interval is not None:
         yield (device.name, "", "purge_tasks"), device.purge_interval
     yield (device.name, "", "clean_records"), _CLEAN_EVERY
     yield (device.name, "", "clear_unfinished"), _CLEAR_EVERY
+    yield (device.name, "", "close_silent_series"), _CLOSE_EVERY
+    if device.file_system_groups:
+        yield (device.name, "", "check_file_systems"), _CHECK_EVERY
+        yield (device.name, "", "end_obsolete_deletions"), _END_EVERY
+    for group in device.file_system_groups.values():
+        if group.schedule_interval is not None:
+            yield (device.name, group.id, SCHEDULE_DELETIONS), group.schedule_interval
+        elif group.schedule_on_series_stored:
+            yield (device.name, group.id, SCHEDULE_DELETIONS), _WITHOUT_INTERVAL
 
 
 #: What this process has seen to be in the database.
-_known: dict[Job, float] = {}
+_known: dict[Key, float] = {}
 
 
-def _keep(session: Session, now_wanted: Mapping[Job, float]) -> None:
+def _keep(session: Session, now_wanted: Mapping[Key, float]) -> None:
     """Make the rows what the configuration says; a changed interval counts from the last run."""
     existing = {(r.device, r.file_system_group, r.job): r for r in session.scalars(select(HousekeepingJob))}
     for key, row in existing.items():
@@ -126,27 +146,54 @@ _TAKE = text(
 )
 
 
-def _take_due(session: Session) -> list[Job]:
+def _take_due(session: Session) -> list[Key]:
     rows = session.execute(_TAKE, {"lost": _LOST_AFTER, "housekeeping": HOUSEKEEPING, "dead_after": DEAD_AFTER}).all()
     return [(row.device, row.file_system_group, row.job) for row in rows]
 
 
-def _this(key: Job) -> Update:
-    device, group, job = key
-    return update(HousekeepingJob).where(
-        HousekeepingJob.device == device,
-        HousekeepingJob.file_system_group == group,
-        HousekeepingJob.job == job,
-    )
-
-
 def _clear_unfinished(device: Device) -> str:
-    return str(unlinking.clear_unfinished(device.name))
+    cleared = unlinking.clear_unfinished(device.name)
+    with db.transaction() as session:
+        deleting.finish(session, device.name)
+    return str(cleared)
+
+
+def _close_silent_series(device: Device) -> str:
+    del device  # whoever received them: a device whose worker is away has its series closed too
+    with db.transaction() as session:
+        closed = ledger.close_silent_series(session)
+    if closed:
+        for name in configuration.current().ours:
+            stored.series_stored(name)
+    return f"{closed} series stored"
+
+
+def _check_file_systems(device: Device) -> str:
+    found = reports.look(device.name)
+    problems = [problem for problem in found.values() if problem is not None]
+    for problem in problems:
+        _log.warning("file system is not healthy", device=device.name, problem=problem)
+    return "; ".join([f"{len(found) - len(problems)} of {len(found)} file systems are healthy", *problems])
+
+
+def _end_obsolete_deletions(device: Device) -> str:
+    return f"{deletions.end_obsolete(device)} tasks canceled whose mark was gone"
+
+
+def _schedule_deletions(device: Device, group: FileSystemGroup) -> str:
+    reports.look(device.name)  # what is not healthy now is not marked
+    try:
+        return deletions.schedule_studies(device, group, By(f"beat of {device.name}"))
+    except (ConflictError, InvalidError) as error:
+        return str(error)
 
 
 #: Jobs by name; each returns one line on what it did.
 JOBS: dict[str, Callable[[Device], str]] = {
     "clear_unfinished": _clear_unfinished,
+    "close_silent_series": _close_silent_series,
+    "check_file_systems": _check_file_systems,
+    "end_obsolete_deletions": _end_obsolete_deletions,
     "purge_tasks": purge.purge_tasks,
     "clean_records": purge.clean_records,
 }

@@ -39,11 +39,17 @@ class Command:
     """A command that is to run as long as we do."""
 
     def __init__(
-        self, name: str, arguments: Sequence[str], log: Path, *, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        arguments: Sequence[str],
+        log: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        descriptors: Sequence[int] = (),
     ) -> None:
         self.name = name
         self.log = log
-        self._program = child.Program(arguments, log, environment=environment)
+        self._program = child.Program(arguments, log, environment=environment, descriptors=descriptors)
         self._child: child.Child | None = None
 
     @property

@@ -19,6 +19,7 @@ from archive import configuration, errors
 from archive.storage import importing
 from config import settings
 from config.device import Cluster, Device
+from tasks import stored
 
 #: Names listed of each sort of file that was not stored; `--json` has all of them.
 _SHOWN = 20
@@ -39,6 +40,8 @@ def import_(device_name: str, folder: Path, as_json: bool) -> int:
     result = _run(device, folder, settings.current().home)
     counts = Entry(count=result.stored, failed=len(result.failed))
     audit.write(own_account(), "Import", f"{folder} on {device.name}", counts)
+    if result.stored:
+        stored.series_stored(device.name)
     if as_json:
         click.echo(_json(result))
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,11 @@ from pydantic import SecretStr
 
 from api import addresses, security
 from api.addresses import Address
+from api.cli import program
 from archive import configuration, db, schema
+from archive.dicom import requestor
+from archive.dicom.peer import VERIFICATION, Limits, Peer
+from archive.errors import PeerError, PeerRejected
 from config import entries, settings, source
 from config.device import Cluster, Device
 from config.errors import ConfigError, SettingsError
@@ -32,6 +35,7 @@ from workers.supervise import Command, Supervisor
 _CHILDREN_STOP_S = 11.0
 _CHECK_S = 0.1
 _TELL_WAITING_S = 30.0
+_ECHO_LIMITS = Limits(connect_s=1, accept_s=2, response_s=2, send_s=2, release_s=1)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -60,12 +64,16 @@ def up(home: str | None, offset: int, devices: str | None, *, only_servers: bool
 
 
 def commands(devices: Iterable[Device], *, offset: int, logs: Path) -> list[Command]:
-    """Return the processes that a cluster needs: a worker per device, beat and the API."""
+    """Return the processes that a cluster needs: a worker and a DICOM service per device, beat and the API."""
+    devices = list(devices)
+    move = ["--offset", str(offset)]
+    receiving = {address.owner for address in addresses.of_dicom(devices, offset=offset)}
     wanted = {f"worker {device.name}": ["worker", "--device", device.name] for device in devices}
-    wanted |= {"beat": ["beat"], "api": ["api", "--offset", str(offset)]}
-    program = _program()
+    wanted |= {"beat": ["beat"], "api": ["api", *move]}
+    wanted |= {f"dicom {name}": ["dicom", "--device", name, *move] for name in sorted(receiving)}
+    begin = program.command()
     return [
-        Command(name, [*program, *arguments], logs / f"{name.replace(' ', '-')}.log")
+        Command(name, [*begin, *arguments], logs / f"{name.replace(' ', '-')}.log")
         for name, arguments in wanted.items()
     ]
 
@@ -88,7 +96,8 @@ def _run_all(given: Settings, offset: int) -> None:
             addresses.refuse_busy(_listening(given, cluster, offset))
         listening = _listening(given, cluster, offset)
         _write_run_file(given.home, servers, offset, listening)
-        security.refuse_open_door([f"{address.host}:{address.port}" for address in listening])
+        rest = [address for address in listening if address.ae_title is None]
+        security.refuse_open_door([f"{address.host}:{address.port}" for address in rest])
         supervisor = Supervisor(_say)
         _watch_servers(supervisor, servers)
         try:
@@ -178,7 +187,8 @@ def _devices(given: Settings, cluster: Cluster) -> list[Device]:
 
 def _listening(given: Settings, cluster: Cluster, offset: int) -> list[Address]:
     own = addresses.own_address(given, offset=offset)
-    return addresses.of_api(own, _devices(given, cluster), offset=offset)
+    devices = _devices(given, cluster)
+    return [*addresses.of_api(own, devices, offset=offset), *addresses.of_dicom(devices, offset=offset)]
 
 
 def _write_run_file(home: Path, servers: Servers, offset: int, listening: Sequence[Address]) -> None:
@@ -192,7 +202,8 @@ def _write_run_file(home: Path, servers: Servers, offset: int, listening: Sequen
             broker_url=servers.valkey.url if servers.valkey else None,
             postgres_socket=str(servers.postgres.socket) if servers.postgres else None,
             valkey_socket=str(servers.valkey.socket) if servers.valkey else None,
-            api_urls=tuple(address.url for address in listening),
+            api_urls=tuple(address.url for address in listening if address.ae_title is None),
+            dicom_urls=tuple(address.url for address in listening if address.ae_title is not None),
         )
     )
 
@@ -208,17 +219,29 @@ def _wait_for_answers(listening: Sequence[Address], supervisor: Supervisor) -> N
     with httpx.Client(timeout=2, trust_env=False) as client:
         while missing:
             supervisor.check()
-            missing = [address for address in missing if not _is_ready(client, address)]
+            missing = [address for address in missing if not _answers(client, address)]
             if time.monotonic() - told > _TELL_WAITING_S:
                 told = time.monotonic()
                 _say(f"still waiting for {' '.join(address.url for address in missing)}")
             time.sleep(_CHECK_S)
 
 
-def _is_ready(client: httpx.Client, address: Address) -> bool:
+def _answers(client: httpx.Client, address: Address) -> bool:
+    if address.ae_title is not None:
+        return _answers_echo(Peer(address.ae_title, address.reached_at, address.port))
     try:
         return client.get(f"{address.url}/health/ready").status_code == httpx.codes.OK
     except httpx.TransportError:
+        return False
+
+
+def _answers_echo(peer: Peer) -> bool:
+    try:
+        with requestor.associate(peer, peer.ae_title, [VERIFICATION], _ECHO_LIMITS) as association:
+            return association.echo().is_success
+    except PeerRejected as refused:
+        return not refused.is_transient  # an AE that takes calls of certain others only, but it is there
+    except PeerError:
         return False
 
 
@@ -238,13 +261,6 @@ def _say(line: str) -> None:
 
 def _free_space(folder: Path) -> str:
     return f"{shutil.disk_usage(folder).free / 1e9:.1f} GB"
-
-
-def _program() -> list[str]:
-    # The installed script has no working directory in its import path, in which folders such as `config`
-    # of somebody else may lie.
-    script = Path(sys.executable).with_name("arcfleet")
-    return [str(script)] if script.exists() else [sys.executable, "-m", "api.cli.main"]
 
 
 def _plain(secret: SecretStr | None) -> str | None:

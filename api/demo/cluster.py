@@ -11,6 +11,7 @@ from pathlib import Path
 from api import addresses
 from api.addresses import Address
 from api.demo.report import StepFailed
+from archive.dicom.peer import Peer
 from config import settings
 from config.device import Cluster
 from config.errors import SettingsError
@@ -37,9 +38,16 @@ class Up:
         listening = addresses.of_api(own, cluster.ours.values(), offset=self.offset)
         #: By device; that of the cluster itself is `REST`.
         self.urls = {address.owner: address.url for address in listening}
+        self.cluster = cluster
         self._home = home
         self._others = processes_of(home)
         self._child: child.Child | None = None
+
+    def dicom(self, device: str, title: str) -> Peer:
+        """Return where an AE of a device listens."""
+        found = self.cluster.devices[device]
+        connection, *_ = found.installed_connections(found.aes[title].connections, "DICOM")
+        return Peer(title, connection.bind_address or connection.hostname, (connection.port or 0) + self.offset)
 
     def start(self) -> None:
         """Start it and do not wait."""

@@ -10,15 +10,17 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from archive import db, model, query
+from archive.dicom import part10
 from archive.query import StoredObject
 from tasks import history
 from tasks import query as task_query
-from tasks.control import DEAD_AFTER, Leader, WorkerNode
+from tasks.control import DEAD_AFTER, Destination, HousekeepingJob, Leader, WorkerNode
 from tasks.history import Transition
 from tasks.outcome import CONFIRMED
 from tasks.query import TaskQuery
-from tasks.record import TaskView
+from tasks.record import Task, TaskView
 from tasks.run import ObjectOutcomeRow, Run
+from tasks.state import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,97 @@ def arrived(sent: Sequence[StoredObject], folder: Path) -> Arrived:
     )
 
 
+def sent_to_ae(sent: Sequence[StoredObject], folder: Path) -> Arrived:
+    """Compare the data sets that a remote AE wrote into a folder with those of the archive's own files."""
+    expected = {folder / f"{o.sop_uid}.dcm": o for o in sent}
+    there = [path for path in expected if path.is_file()]
+    wrong = [path for path in there if not _is_same_data_set(path, expected[path])]
+    return Arrived(
+        same=len(there) - len(wrong),
+        bytes=sum(path.stat().st_size for path in there),
+        missing=tuple(sorted(o.sop_uid for path, o in expected.items() if path not in there)),
+        wrong=tuple(sorted(map(str, wrong))),
+    )
+
+
+def receiving() -> int:
+    """Return the number of series of which more objects are expected."""
+    with db.transaction() as session:
+        open_ones = select(func.count()).where(model.Series.state == model.SeriesState.RECEIVING)
+        return session.scalars(open_ones).one()
+
+
+def bytes_received(device: str, source: str) -> int:
+    """Return the bytes that a device has counted as received from an AE."""
+    book = model.BytesReceived
+    with db.transaction() as session:
+        total = select(func.sum(book.size_bytes)).where(book.device_name == device, book.source == source)
+        return int(session.scalars(total).one() or 0)
+
+
+def bytes_stored(study_uids: Iterable[str]) -> int:
+    """Return the bytes of all files of the studies."""
+    total = (
+        select(func.sum(model.File.size_bytes))
+        .join(model.Instance, model.Instance.id == model.File.instance_id)
+        .join(model.Series, model.Series.id == model.Instance.series_id)
+        .join(model.Study, model.Study.id == model.Series.study_id)
+        .where(model.Study.study_uid.in_(list(study_uids)))
+    )
+    with db.transaction() as session:
+        return int(session.scalars(total).one() or 0)
+
+
+def files(study_uid: str, group: str) -> list[Path]:
+    """Return the paths of a study's files in a file-system group, by the index."""
+    place = model.FileSystem
+    rows = (
+        select(place.path, model.File.path)
+        .join(place, place.id == model.File.file_system_id)
+        .join(model.Instance, model.Instance.id == model.File.instance_id)
+        .join(model.Series, model.Series.id == model.Instance.series_id)
+        .join(model.Study, model.Study.id == model.Series.study_id)
+        .where(model.Study.study_uid == study_uid, place.group_id == group)
+    )
+    with db.transaction() as session:
+        return sorted(Path(root) / relative for root, relative in session.execute(rows))
+
+
+def on_disk(root: Path) -> int:
+    """Return the number of files of objects below a folder; names that begin with a dot are no objects."""
+    return sum(path.is_file() and not path.name.startswith(".") for path in root.rglob("*"))
+
+
+def is_open(destination: str) -> bool:
+    """Tell whether the circuit breaker of a destination keeps tasks from it."""
+    with db.transaction() as session:
+        until = session.scalars(select(Destination.open_until).where(Destination.name == destination)).first()
+        return until is not None and until > session.scalars(select(func.clock_timestamp())).one()
+
+
+def deletions(study_uid: str, status: Status) -> int:
+    """Return the number of deletion tasks of a study with this status."""
+    with db.transaction() as session:
+        rows = select(func.count()).where(
+            Task.kind == "DELETE_STUDY", Task.study_uid == study_uid, Task.status == status
+        )
+        return session.scalars(rows).one()
+
+
+def last_result(device: str, group: str, job: str) -> str:
+    """Return what a housekeeping job said at the end of its last run."""
+    with db.transaction() as session:
+        found = session.get(HousekeepingJob, (device, group, job))
+        return (found.result if found else None) or "nothing yet"
+
+
+def data_set(path: Path) -> bytes:
+    """Return the bytes of a file's data set."""
+    with path.open("rb") as file:
+        part10.data_set_offset(file)
+        return file.read()
+
+
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file, 64 hexadecimal digits; empty: it cannot be read."""
     try:
@@ -145,3 +238,7 @@ def digest(path: Path) -> str:
 def _is_same(path: Path, sent: StoredObject) -> bool:
     found = digest(path)
     return found == sent.sha256 and sent.path is not None and found == digest(sent.path)
+
+
+def _is_same_data_set(path: Path, sent: StoredObject) -> bool:
+    return sent.path is not None and digest(sent.path) == sent.sha256 and data_set(path) == data_set(sent.path)

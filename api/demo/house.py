@@ -14,16 +14,28 @@ from config.device import Cluster
 from config.entries import Reading
 from config.entry import Entry
 from config.errors import SettingsError
+from config.source import Source
 from workers.embedded import servers
 
-#: What the demonstration changes in the entries of each device: collection, name in it, attribute, values.
-_CHANGES = (
-    ("", "", "arcTaskLease", ("PT3S",)),
-    ("queues", "Export", "dcmMaxRetries", ("2",)),
-    ("queues", "Export", "dcmRetryDelay", ("PT1S",)),
-    ("queues", "Export", "dcmRetryDelayMultiplier", ("100",)),
-    ("exporters", "ToFolder", "dcmProperty", ("objectsPerSecond=50",)),
+_Changes = tuple[tuple[str, str, str, str], ...]
+
+#: What the demonstration changes in the entries of each device: collection, name in it, attribute, value.
+_OF_EACH: _Changes = (
+    ("", "", "arcTaskLease", "PT3S"),
+    ("queues", "Export", "dcmMaxRetries", "0"),
+    ("exporters", "ToFolder", "dcmProperty", "objectsPerSecond=50"),
 )
+#: The same of the first device: its nearline disk is mounted nowhere else, and its online disk is cleared soon.
+_OF_FIRST: _Changes = (
+    ("file_system_groups", "NEARLINE_STORAGE", "arcFileSystem", "storage/archive-a/nearline"),
+    ("file_system_groups", "ONLINE_STORAGE", "arcDeleteStudyIfNotAccessedFor", "1s"),
+    ("file_system_groups", "ONLINE_STORAGE", "arcDeleteStudyOnlyIfNotAccessedFor", "0s"),
+    ("file_system_groups", "ONLINE_STORAGE", "arcDeletionGraceTime", "0s"),
+    ("file_system_groups", "ONLINE_STORAGE", "arcScheduleStudiesForDeletionInterval", "1s"),
+)
+
+#: The devices of the sample cluster: tasks begin on the first and move to the second.
+FIRST, SECOND = "archive-a", "archive-b"
 
 _DEVICE = "dicomDeviceName="
 
@@ -63,15 +75,22 @@ class House:
         """Where the exporter ToFolder (`file:export`) writes."""
         return self.home / "export"
 
-    def configure(self) -> Cluster:
-        """Write the configuration of the demonstration, and return the cluster."""
+    @property
+    def pacs(self) -> Path:
+        """Where the remote AE writes what it receives."""
+        return self.scratch / "pacs"
+
+    def configure(self, pacs_port: int) -> Cluster:
+        """Write the configuration of the demonstration, and return the cluster.
+
+        Args:
+            pacs_port: on which the remote AE will listen.
+        """
         origin = source.open_source(None, self.home)
         for device in _read(origin.entries()).cluster.ours:
-            for collection, name, attribute, values in _CHANGES:
-                found = origin.entries()
-                dn = _read(found).dns[device, collection, name or device]
-                planned = changes.plan(changes.find(found, dn), attribute, values)
-                origin.modify(dn, planned, changes.no_worse(found, ()))
+            _change(origin, device, _OF_EACH)
+        _change(origin, FIRST, _OF_FIRST)
+        _change(origin, "pacs", (("connections", "dicom", "dicomPort", str(pacs_port)),))
         return _read(origin.entries()).cluster
 
     def differences(self) -> list[Difference]:
@@ -145,6 +164,14 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def _change(origin: Source, device: str, wanted: _Changes) -> None:
+    for collection, name, attribute, value in wanted:
+        found = origin.entries()
+        dn = _read(found).dns[device, collection, name or device]
+        planned = changes.plan(changes.find(found, dn), attribute, (value,))
+        origin.modify(dn, planned, changes.no_worse(found, ()))
 
 
 def _read(found: list[Entry]) -> Reading:

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from api.demo import evidence
 from api.demo.calls import Rest
 from api.demo.cluster import Up
-from api.demo.house import House
+from api.demo.house import FIRST, SECOND, House
+from api.demo.remote import Remote
 from api.demo.report import Report, StepFailed
 from tasks.record import TaskView
 from tasks.state import Status
 
-#: The devices of the sample cluster: tasks begin on the first and move to the second.
-FIRST, SECOND = "archive-a", "archive-b"
 #: Their AE titles.
 AE_TITLES = {FIRST: "ARCHIVE_A", SECOND: "ARCHIVE_B"}
-EXPORTER = "ToFolder"
+#: Exporter of the sample cluster that copies into a folder.
+TO_FOLDER = "ToFolder"
 
 _POLL_S = 0.05
 
@@ -29,6 +29,7 @@ class Stage:
 
     house: House
     up: Up
+    remote: Remote
     report: Report
     rest: Rest
     #: Study Instance UIDs of what pydicom brings along.
@@ -69,9 +70,14 @@ class Stage:
         self.wait(f"{_named(task_ids)} to be {wanted}", are_there, timeout_s=timeout_s)
         return evidence.tasks(task_ids)
 
-    def export(self, device: str, study_uid: str, *, quietly: bool = False) -> int:
+    @property
+    def destination(self) -> str:
+        """What caps, holds and circuit breakers know the remote AE by."""
+        return f"dicom:{self.remote.peer.ae_title}"
+
+    def export(self, device: str, study_uid: str, exporter: str = TO_FOLDER, *, quietly: bool = False) -> int:
         """Ask a device for the export of a study; returns the id of the task."""
-        path = f"POST /aets/{AE_TITLES[device]}/rs/studies/{study_uid}/export/{EXPORTER}"
+        path = f"POST /aets/{AE_TITLES[device]}/rs/studies/{study_uid}/export/{exporter}"
         answer = self.rest.call(device, path, 202, quietly=quietly)
         return int(answer["taskID"])
 
@@ -79,14 +85,23 @@ class Stage:
         """Verify that every object of the studies lies in the export folder, byte for byte, and nothing else."""
         sent = evidence.objects(study_uids, device)
         found = evidence.arrived(sent, self.house.exports)
+        self._expect_all(found, len(sent), "each with the SHA-256 of the index and of the archive's file")
+        return found
+
+    def expect_received(self, study_uids: Sequence[str]) -> evidence.Arrived:
+        """Verify that every object of the studies lies at the remote AE, its data set byte for byte as it is here."""
+        sent = evidence.objects(study_uids, FIRST)
+        found = evidence.sent_to_ae(sent, self.remote.folder)
+        self._expect_all(found, len(sent), f"at {self.remote.peer}, each data set byte for byte that of the archive")
+        return found
+
+    def _expect_all(self, found: evidence.Arrived, number: int, how: str) -> None:
         problems = "; ".join([*found.wrong, *(f"missing {uid}" for uid in found.missing)])
         self.report.holds(
-            f"{found.same} of {len(sent)} objects arrived ({found.bytes / 1e3:.0f} kB), each with the SHA-256 "
-            "of the index and of the archive's file",
-            found.same == len(sent) and not problems,
-            otherwise=f"{found.same} of {len(sent)} objects arrived whole: {problems[:300]}",
+            f"{found.same} of {number} objects arrived ({found.bytes / 1e3:.0f} kB), {how}",
+            found.same == number and not problems,
+            otherwise=f"{found.same} of {number} objects arrived whole: {problems[:300]}",
         )
-        return found
 
 
 def _named(task_ids: Sequence[int]) -> str:

@@ -8,8 +8,9 @@ from datetime import datetime
 
 from api.demo import evidence, material
 from api.demo.cluster import kill
+from api.demo.house import FIRST, SECOND
 from api.demo.report import StepFailed
-from api.demo.stage import FIRST, SECOND, Stage
+from api.demo.stage import Stage
 from tasks.run import Ending, Run
 from tasks.state import Event, Status
 

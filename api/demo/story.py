@@ -10,26 +10,29 @@ from types import FrameType
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.demo import moving, opening, stopping
+from api.demo import deleting, moving, opening, pacs, receiving, remote, stopping
 from api.demo.calls import Rest
 from api.demo.cluster import Up
-from api.demo.house import House
+from api.demo.house import FIRST, SECOND, House
 from api.demo.report import Report, StepFailed
-from api.demo.stage import FIRST, SECOND, Stage
+from api.demo.stage import Stage
 from archive import db
+from archive.dicom.peer import Peer
 from archive.errors import ArchiveError
 from config.errors import ConfigError
 from tasks.errors import TaskError
 from workers.embedded.errors import EmbeddedError
 
 STEPS: tuple[tuple[str, Callable[[Stage], str]], ...] = (
-    ("servers, workers, beat and REST come up", opening.start),
-    (f"studies are imported on {FIRST}", opening.import_studies),
-    ("exports into a folder that cannot be written fail", moving.fail),
-    (f"the folder is mended, the FAILED ones move to {SECOND}", moving.move),
+    ("servers, workers, DICOM services, beat and REST come up", opening.start),
+    (f"studies arrive at {FIRST} by C-STORE", receiving.receive),
+    ("exports to an AE that is down fail", moving.fail),
+    (f"the AE is started, the FAILED ones move to {SECOND}", moving.move),
     (f"the worker of {SECOND} is killed in a long export", stopping.kill_worker),
     ("a task is run again where it was", moving.run_again),
     ("a running export is cancelled", stopping.cancel),
+    ("a study is copied, and deleted from the online disk", deleting.delete),
+    ("what must not be is refused by name", deleting.refuse),
     ("everything ends", opening.stop),
 )
 
@@ -61,6 +64,7 @@ def tell(house: House, console: Console) -> None:
             db.use(None)
             if stage is not None:
                 stage.rest.close()
+                stage.remote.stop()
                 stage.up.stop()
             house.leave(failed=not is_over)
     where = f"home {house.home} is kept" if house.is_kept else f"home {house.home} is removed"
@@ -68,13 +72,16 @@ def tell(house: House, console: Console) -> None:
 
 
 def _prepare(house: House, report: Report) -> Stage:
-    cluster = house.configure()
+    cluster = house.configure(remote.free_port())
     rows = [(o.entry, ", ".join(o.devices), o.attribute, o.sample, o.here) for o in house.differences()]
     report.say(f"home {house.home}")
     report.table("Configuration: the shipped sample, but", ("entry", "of", "attribute", "sample", "here"), rows)
     up = Up(house.home, cluster)
-    report.say(f"ports: those of the sample + {up.offset}; exports go to {house.exports}")
-    return Stage(house, up, report, Rest(up.urls, report))
+    (connection,) = cluster.devices["pacs"].connections.values()
+    peer = Peer(pacs.TITLE, connection.hostname, connection.port or 0)
+    there = remote.Remote(peer, house.pacs, house.logs / "pacs.log")
+    report.say(f"ports: those of the sample + {up.offset}; exports go to {peer}, and to {house.exports}")
+    return Stage(house, up, there, report, Rest(up.urls, report))
 
 
 def _run(stage: Stage) -> None:

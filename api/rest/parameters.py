@@ -59,6 +59,17 @@ class Given:
         """Return the value of a parameter; None: it was not given."""
         return self.values[name][0] if name in self.values else None
 
+    def required(self, name: str) -> str:
+        """Return the value of a parameter.
+
+        Raises:
+            BadRequest: it was not given.
+        """
+        value = self.one(name)
+        if value is None:
+            raise BadRequest(f"Missing query parameter: {name}")
+        return value
+
     def all(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
         """Return the values of a repeatable parameter, also of a list with commas."""
         found = self.values.get(name, [])

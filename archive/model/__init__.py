@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from archive.model.deletions import FileSystemReport, StudyDeletion, StudyProtection
 from archive.model.files import (
     AVAILABILITY_RANK,
     GOOD_FILES,
@@ -25,13 +26,16 @@ __all__ = [
     "File",
     "FileStatus",
     "FileSystem",
+    "FileSystemReport",
     "FileSystemStatus",
     "Instance",
     "Patient",
     "Series",
     "SeriesState",
     "Study",
+    "StudyDeletion",
     "StudyOnFileSystem",
+    "StudyProtection",
     "Unlink",
     "UnlinkReason",
 ]

@@ -83,6 +83,8 @@ class UnlinkReason(StrEnum):
     DUPLICATE = "duplicate"
     #: Its file row was deleted.
     DELETED = "deleted"
+    #: Another content of the same object took its place.
+    REPLACED = "replaced"
 
 
 class FileSystem(Base):
@@ -145,6 +147,9 @@ class File(Base):
     sha256: Mapped[str] = mapped_column(columns.Digest, comment="SHA-256 of the whole file as it was written")
     transfer_syntax_uid: Mapped[str] = mapped_column(String(64), comment="Transfer Syntax UID (0002,0010)")
     received_at: Mapped[datetime] = columns.instant("When it was stored or copied")
+    source: Mapped[str | None] = mapped_column(
+        comment="AE title that sent the object; null: it was imported. A copy has that of what it was copied from"
+    )
     status: Mapped[FileStatus] = mapped_column(
         columns.choice(FileStatus), server_default="DEFAULT", comment="DEFAULT and ARCHIVED count as copies"
     )
@@ -160,6 +165,7 @@ class StudyOnFileSystem(Base):
     __table_args__ = (
         Index(None, "file_system_id", "access_time"),
         Index("ix_study_on_file_system_marked", "file_system_id", postgresql_where=text("marked_at IS NOT NULL")),
+        Index(None, "mark_task_id", postgresql_where=text("mark_task_id IS NOT NULL")),
         {"comment": "Ledger of access per study and file system; carries the mark of the deleter"},
     )
 
@@ -198,13 +204,16 @@ class Unlink(Base):
     __table_args__ = (
         UniqueConstraint("file_system_id", "path"),
         Index(None, "file_system_id", "next_attempt_at"),
+        Index(None, "deletion_id", postgresql_where=text("deletion_id IS NOT NULL")),
         {"comment": "Paths being written (so that a crash leaves no stray file) and paths to be unlinked"},
     )
 
     id: Mapped[int] = columns.number("Number of the entry")
     file_system_id: Mapped[int] = mapped_column(ForeignKey("file_system.id"), comment="Where the file lies")
     path: Mapped[str] = mapped_column(comment="Path below the root, separated by /; with .part while written")
-    reason: Mapped[UnlinkReason] = mapped_column(columns.choice(UnlinkReason), comment="storing, duplicate or deleted")
+    reason: Mapped[UnlinkReason] = mapped_column(
+        columns.choice(UnlinkReason), comment="storing, duplicate, deleted or replaced"
+    )
     size_bytes: Mapped[int] = mapped_column(
         BigInteger, server_default="0", comment="Bytes that unlinking frees; 0 while storing"
     )
@@ -212,3 +221,6 @@ class Unlink(Base):
     attempts: Mapped[int] = mapped_column(server_default="0", comment="How often unlinking failed")
     next_attempt_at: Mapped[datetime] = columns.instant("Not to be tried before; of storing: when it is stale")
     error: Mapped[str | None] = mapped_column(comment="Why the last attempt failed")
+    deletion_id: Mapped[int | None] = mapped_column(
+        BigInteger, comment="Row of study_deletion that it is part of; null: of none"
+    )

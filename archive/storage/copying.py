@@ -29,7 +29,7 @@ def copy(item: StoredObject, target: Path, part: Path) -> None:
         SourceError: the copy cannot be read now, or is not what was stored.
         OSError: the target cannot be written; nothing of it is left.
     """
-    source = _open(item)
+    source = open_source(item)
     try:
         make_folders(target.parent)
         with _removed_unless_done(part), part.open("wb") as out:
@@ -74,34 +74,65 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _open(item: StoredObject) -> int:
+def place_of(item: StoredObject) -> tuple[Path, Path]:
+    """Return the file of an object and the root of its file system, as the index has them.
+
+    Raises:
+        SourceGone: there is no good copy any more.
+        SourceError: good copies lie out of reach of the device.
+    """
     if item.path is None or item.file_system is None:
         raise SourceGone(f"no good copy of {item.sop_uid} is left")
     if not item.is_readable:
         raise SourceError(f"no good copy of {item.sop_uid} is within reach of this device, only {item.path}")
+    return item.path, item.file_system.path
+
+
+def open_source(item: StoredObject) -> int:
+    """Open an object's file for reading and return its descriptor.
+
+    Raises:
+        SourceGone: there is no good copy any more.
+        SourceError: the copy cannot be read now.
+    """
+    path, root = place_of(item)
     try:
-        return os.open(item.path, os.O_RDONLY)
+        return os.open(path, os.O_RDONLY)
     except FileNotFoundError as error:
-        if (item.file_system.path / MARKER).exists():
-            raise SourceGone(f"{item.path} is gone") from error
-        raise SourceError(f"{item.path} cannot be read: {item.file_system.path} is not mounted") from error
+        if (root / MARKER).exists():
+            raise SourceGone(f"{path} is gone") from error
+        raise SourceError(f"{path} cannot be read: {root} is not mounted") from error
     except OSError as error:
         raise SourceError(f"{item.path} cannot be read: {os.strerror(error.errno or 0)}") from error
 
 
 def _fill(out: int, source: int, item: StoredObject) -> None:
     digest, size = hashlib.sha256(), 0
-    while chunk := _read(source, item):
+    while chunk := read_chunk(source, item):
         digest.update(chunk)
         size += len(chunk)
         view = memoryview(chunk)
         while view:
             view = view[os.write(out, view) :]
-    if size != item.size_bytes or digest.hexdigest() != item.sha256:
+    compare(item, size, digest.hexdigest())
+
+
+def compare(item: StoredObject, size_bytes: int, sha256: str) -> None:
+    """See that what was read is what was stored.
+
+    Raises:
+        SourceError: size or digest differs.
+    """
+    if size_bytes != item.size_bytes or sha256 != item.sha256:
         raise SourceError(f"{item.path} is not what was stored: size or digest differs from the index")
 
 
-def _read(source: int, item: StoredObject) -> bytes:
+def read_chunk(source: int, item: StoredObject) -> bytes:
+    """Return the next bytes of an open file, none at its end.
+
+    Raises:
+        SourceError: the disk refused.
+    """
     try:
         return os.read(source, _CHUNK)
     except OSError as error:

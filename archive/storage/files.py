@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from archive import errors
+from archive.storage import disk
 
 #: Suffix of a file that is not yet whole; its name is known from the final path.
 PART = ".part"
 
 _CHUNK = 1 << 20
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-#: A folder may be removed as empty by another process between its making and its use.
-_FOLDER_TRIES = 20
 
 #: Called with the name of each step done; tests end the process there.
 Step = Callable[[str], None]
@@ -42,13 +38,15 @@ def no_step(step: str) -> None:
     """Do nothing after a step."""
 
 
-def path_for(study_uid: str, series_uid: str, sop_uid: str, now: datetime) -> str:
+def path_for(study_uid: str, series_uid: str, sop_uid: str | None, now: datetime) -> str:
     """Return a new path for an object: date, then hashes of its UIDs, then a token.
 
     The token makes each path unique for all time, so that removing an old copy can never hit a new one.
+    None: an object that is not yet known.
     """
-    study, series, sop = (hashlib.sha256(uid.encode()).hexdigest() for uid in (study_uid, series_uid, sop_uid))
-    return f"{now:%Y/%m/%d}/{study[:10]}/{series[:10]}/{sop[:16]}-{secrets.token_hex(4)}"
+    study, series, sop = (hashlib.sha256(uid.encode()).hexdigest() for uid in (study_uid, series_uid, sop_uid or ""))
+    name = f"{sop[:16]}-{secrets.token_hex(4)}" if sop_uid else secrets.token_hex(12)
+    return f"{now:%Y/%m/%d}/{study[:10]}/{series[:10]}/{name}"
 
 
 def within(root: Path, relative: str) -> Path:
@@ -61,9 +59,103 @@ def within(root: Path, relative: str) -> Path:
     if "\0" in relative or "\\" in relative or any(part in ("", ".", "..") for part in parts):
         raise errors.UnsafePath(f"Path {relative!r} is not a plain relative path below {root}")
     target = root.joinpath(*parts)
-    if not target.parent.resolve().is_relative_to(root.resolve()):
-        raise errors.UnsafePath(f"Path {relative!r} leads out of {root} through a link")
+    folder = str(root)
+    for part in parts[:-1]:
+        folder = f"{folder}/{part}"
+        if os.path.islink(folder) and not target.parent.resolve().is_relative_to(root.resolve()):  # noqa: PTH114  often
+            raise errors.UnsafePath(f"Path {relative!r} leads out of {root} through a link")
     return target
+
+
+class Part:
+    """A file below the root of a file system that is being written.
+
+    Every method raises NoSpace (bytes, inodes or quota are used up) or StorageError (the disk refused otherwise);
+    what was appended before can still be had by `taken_over`. Who does not come to `keep` calls `abandon`.
+    """
+
+    def __init__(self, root: Path, relative: str) -> None:
+        """Make the file under its temporary name.
+
+        Raises:
+            UnsafePath: `relative` would leave the root.
+        """
+        self.root = root
+        self.relative = relative
+        self.size_bytes = 0
+        self._target = within(root, relative)
+        self._path = self._target.with_name(self._target.name + PART)
+        self._digest = hashlib.sha256()
+        with disk.refusals(root, relative):
+            self._descriptor = disk.create(root, self._path)
+
+    @property
+    def path(self) -> Path:
+        """Its absolute path, temporary until `rename`."""
+        return self._path
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self._target.parent
+
+    def append(self, chunk: bytes) -> None:
+        """Write more; a chunk that is refused counts as not written."""
+        with disk.refusals(self.root, self.relative):
+            disk.write_all(self._descriptor, chunk)
+        self._digest.update(chunk)
+        self.size_bytes += len(chunk)
+
+    def sync(self) -> None:
+        """Make the content safe on disk."""
+        with disk.refusals(self.root, self.relative):
+            os.fsync(self._descriptor)
+
+    def rename(self) -> None:
+        """Give it its name, which `sync_folders` makes safe."""
+        with disk.refusals(self.root, self.relative):
+            disk.rename(self._path, self._target)
+        self._path = self._target
+
+    def written(self) -> Written:
+        """Return what is in it."""
+        return Written(self.relative, self.size_bytes, self._digest.hexdigest())
+
+    def content(self, offset: int = 0) -> bytes:
+        """Read at most 1 MB of what was appended, also if the file was unlinked meanwhile; empty at the end."""
+        with disk.refusals(self.root, self.relative):
+            return os.pread(self._descriptor, min(_CHUNK, max(0, self.size_bytes - offset)), offset)
+
+    def taken_over(self, root: Path, relative: str) -> Part:
+        """Return a new file, elsewhere, with what was appended to this one; this one stays.
+
+        Raises:
+            NoSpace: there is no space there either; nothing is left there.
+            StorageError: this one cannot be read back as it was written, or the disk there refused.
+        """
+        copy = Part(root, relative)
+        try:
+            while chunk := self.content(copy.size_bytes):
+                copy.append(chunk)
+            if copy.written() != Written(relative, self.size_bytes, self._digest.hexdigest()):
+                raise errors.StorageError(f"{self._path} cannot be read back as it was written")
+        except BaseException:
+            copy.abandon()
+            raise
+        return copy
+
+    def close(self) -> None:
+        """Let go of a file that was kept."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def abandon(self) -> None:
+        """Take it off the disk; a sweep of the unlink list finds what resists."""
+        self.close()
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        disk.remove_empty_folders(self.root, self.relative)
 
 
 def write(
@@ -85,27 +177,24 @@ def write(
         StorageError: it exists already, or the disk refused.
         UnsafePath: `relative` would leave the root.
     """
-    target = within(root, relative)
-    part, ours = target.with_name(target.name + PART), None
+    part = Part(root, relative)
     try:
-        with _disk(root, relative):
-            descriptor = _create(root, part)
-        ours = part
-        size_bytes, sha256 = _fill(descriptor, content, root, relative)
+        for chunk in [content] if isinstance(content, bytes) else content:
+            part.append(chunk)
+        part.sync()
         after_step("part")
-        with _disk(root, relative):
-            _rename(part, target)
-        ours = target
+        part.rename()
         after_step("renamed")
         if unsynced is None:
-            sync_folders(root, [target.parent])
+            sync_folders(root, [part.folder])
             after_step("synced")
         else:
-            unsynced.add(target.parent)
+            unsynced.add(part.folder)
     except BaseException:
-        _undo(root, relative, ours)
+        part.abandon()
         raise
-    return Written(relative, size_bytes, sha256)
+    part.close()
+    return part.written()
 
 
 def sync_folders(root: Path, folders: Iterable[Path]) -> None:
@@ -115,8 +204,8 @@ def sync_folders(root: Path, folders: Iterable[Path]) -> None:
         StorageError: the disk refused.
     """
     for folder in sorted(folders):
-        with _disk(root, folder.relative_to(root).as_posix()):
-            _sync_folder(folder)
+        with disk.refusals(root, folder.relative_to(root).as_posix()):
+            disk.sync_folder(folder)
 
 
 def verify(path: Path, size_bytes: int, sha256: str) -> str | None:
@@ -160,114 +249,8 @@ def remove(root: Path, relative: str) -> bool:
     target = within(root, relative)
     was_there = False
     for path in (target, target.with_name(target.name + PART)):
-        with _disk(root, relative), suppress(FileNotFoundError, NotADirectoryError):
+        with disk.refusals(root, relative), suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
             was_there = True
-    _remove_empty_folders(root, relative)
+    disk.remove_empty_folders(root, relative)
     return was_there
-
-
-@contextmanager
-def _disk(root: Path, relative: str) -> Iterator[None]:
-    """Translate what the destination's disk refuses; errors of the content never pass through here."""
-    try:
-        yield
-    except OSError as exc:
-        said = exc.strerror or str(exc)
-        if exc.errno in _FULL:
-            raise errors.NoSpace(f"File system {root} is full: {relative} not written ({said})") from exc
-        if isinstance(exc, FileExistsError):
-            raise errors.StorageError(f"{root / relative} exists already, and no file is replaced") from exc
-        raise errors.StorageError(f"{root / relative} could not be written or removed: {said}") from exc
-
-
-def _create(root: Path, part: Path) -> int:
-    """Open a new file, making the folders on the way; each new folder is entered in its parent for good."""
-    for _ in range(_FOLDER_TRIES):
-        try:
-            _make_folder(root, part.parent)
-            return os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
-        except FileNotFoundError:
-            if not root.is_dir():
-                raise
-    raise FileNotFoundError(errno.ENOENT, "its folder is removed again and again")
-
-
-def _make_folder(root: Path, folder: Path) -> None:
-    """Make `folder` and its parents, but never the root: without it the mount is gone."""
-    if folder == root or folder.is_dir():
-        return
-    _make_folder(root, folder.parent)
-    with suppress(FileExistsError):
-        folder.mkdir()
-    _sync_folder(folder.parent)
-
-
-def _fill(descriptor: int, content: bytes | Iterable[bytes], root: Path, relative: str) -> tuple[int, str]:
-    """Write everything and sync; return the size in bytes and the digest."""
-    digest = hashlib.sha256()
-    size_bytes = 0
-    try:
-        for chunk in [content] if isinstance(content, bytes) else content:
-            digest.update(chunk)
-            size_bytes += len(chunk)
-            with _disk(root, relative):
-                _write_all(descriptor, chunk)
-        with _disk(root, relative):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return size_bytes, digest.hexdigest()
-
-
-def _write_all(descriptor: int, chunk: bytes) -> None:
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def _rename(part: Path, target: Path) -> None:
-    """Give the file its name; unlike rename, link refuses to replace what is there."""
-    try:
-        os.link(part, target)
-    except OSError as exc:
-        if exc.errno not in _NO_LINKS:
-            raise
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from exc
-        part.rename(target)
-        return
-    try:
-        part.unlink()
-    except OSError:
-        target.unlink()
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _undo(root: Path, relative: str, ours: Path | None) -> None:
-    """Take back what of a file is on disk; a sweep of the unlink list finds what resists."""
-    with suppress(OSError):
-        if ours is not None:
-            ours.unlink(missing_ok=True)
-    _remove_empty_folders(root, relative)
-
-
-def _remove_empty_folders(root: Path, relative: str) -> None:
-    """Remove the folders above `relative` that are empty; whoever needs one makes it anew."""
-    for parent in PurePosixPath(relative).parents:
-        if parent == PurePosixPath("."):
-            return
-        try:
-            root.joinpath(parent).rmdir()
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return  # not empty, or in use by another process

@@ -5,16 +5,22 @@ from __future__ import annotations
 import logging
 import re
 import struct
+import threading
 import warnings
 import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from io import BytesIO
 from typing import BinaryIO
 
 import pydicom
+from pydicom.datadict import tag_for_keyword
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from archive import errors
+from archive.storage import elements
 
 # It logs values that break a rule, patients' names among them; what matters is raised as well.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
@@ -67,6 +73,19 @@ _KEYWORDS = [
     "StudyTime",
 ]
 
+#: By tag, in the order of a data set.
+_TAGS = {number: keyword for keyword in sorted(_KEYWORDS) if (number := tag_for_keyword(keyword)) is not None}
+_CHARACTER_SET = 0x00080005
+_WANTED = frozenset({*_TAGS, _CHARACTER_SET})
+_LAST = max(_TAGS)
+_NUMBERS = {"InstanceNumber", "SeriesNumber"}
+_WHOLE = re.compile(r"([+-]?[0-9]+)?")
+#: What makes a value more than one, or of several groups, or of another character set.
+_NOT_PLAIN = b"\\=\x1b"
+
+#: Warnings are switched off for the whole process while pydicom decodes, so only one thread may do that.
+_decoding = threading.Lock()
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -103,9 +122,7 @@ def read(file: BinaryIO) -> Header:
 
     Source: PS3.10 section 7.1
     """
-    with warnings.catch_warnings():
-        # Senders break rules in ways that do not concern the index; pydicom would report each of them.
-        warnings.simplefilter("ignore")
+    with _without_warnings():
         try:
             ds = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_KEYWORDS))
         except InvalidDicomError as exc:
@@ -113,6 +130,32 @@ def read(file: BinaryIO) -> Header:
         except _DAMAGED as exc:
             raise errors.NotStorable(f"damaged DICOM file: {type(exc).__name__}: {one_line(str(exc))}") from exc
         return of_dataset(ds, _text(ds.file_meta, "TransferSyntaxUID"))
+
+
+def of_prefix(prefix: bytes, transfer_syntax_uid: str, *, is_whole: bool = False) -> Header | None:
+    """Read the header from the first bytes of a data set, wherever they end; None: more bytes are needed.
+
+    Safe in threads.
+
+    Args:
+        prefix: begins with the first element; no preamble, no File Meta Information.
+        transfer_syntax_uid: in which it is encoded.
+        is_whole: no more bytes will come.
+
+    Raises:
+        NotStorable: damaged, or without one of the UIDs that an index needs.
+    """
+    try:
+        found = elements.pick(prefix, transfer_syntax_uid, _WANTED, _LAST)
+    except elements.Damaged as exc:
+        raise errors.NotStorable(f"damaged data set: {exc}") from exc
+    if not (found.is_complete or is_whole):
+        return None
+    texts = _plain_texts(found.elements)
+    if texts is None:
+        with _without_warnings():
+            return of_dataset(_decoded(found.elements), transfer_syntax_uid)
+    return _of_texts(texts, transfer_syntax_uid)
 
 
 def of_dataset(ds: pydicom.Dataset, transfer_syntax_uid: str | None) -> Header:
@@ -124,33 +167,72 @@ def of_dataset(ds: pydicom.Dataset, transfer_syntax_uid: str | None) -> Header:
     media_class = _text(getattr(ds, "file_meta", pydicom.Dataset()), "MediaStorageSOPClassUID")
     if media_class == _MEDIA_DIRECTORY:
         raise errors.NotStorable("a DICOMDIR, which lists objects but is none")
-    return Header(
-        study_uid=_uid(ds, "StudyInstanceUID"),
-        series_uid=_uid(ds, "SeriesInstanceUID"),
-        sop_uid=_uid(ds, "SOPInstanceUID"),
-        sop_class_uid=_uid(ds, "SOPClassUID"),
-        transfer_syntax_uid=_checked("TransferSyntaxUID", transfer_syntax_uid),
-        patient_id=(_text(ds, "PatientID") or "")[:_LONGEST_ID],
-        issuer=(_text(ds, "IssuerOfPatientID") or "")[:_LONGEST_ID],
-        patient_name=_text(ds, "PatientName"),
-        birth_date=_date(_text(ds, "PatientBirthDate")),
-        sex=_text(ds, "PatientSex"),
-        study_date=_date(_text(ds, "StudyDate")),
-        study_time=_time(_text(ds, "StudyTime")),
-        accession_number=_text(ds, "AccessionNumber"),
-        study_id=_text(ds, "StudyID"),
-        study_description=_text(ds, "StudyDescription"),
-        referring_physician=_text(ds, "ReferringPhysicianName"),
-        modality=_text(ds, "Modality"),
-        series_number=_whole(_text(ds, "SeriesNumber")),
-        series_description=_text(ds, "SeriesDescription"),
-        instance_number=_whole(_text(ds, "InstanceNumber")),
-    )
+    return _of_texts({keyword: _text(ds, keyword) for keyword in _KEYWORDS}, transfer_syntax_uid)
 
 
 def one_line(text: str) -> str:
     """Return `text` without line ends and control characters, at most 200 characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+
+
+def _of_texts(texts: Mapping[str, str | None], transfer_syntax_uid: str | None) -> Header:
+    return Header(
+        study_uid=_uid(texts, "StudyInstanceUID"),
+        series_uid=_uid(texts, "SeriesInstanceUID"),
+        sop_uid=_uid(texts, "SOPInstanceUID"),
+        sop_class_uid=_uid(texts, "SOPClassUID"),
+        transfer_syntax_uid=_checked("TransferSyntaxUID", transfer_syntax_uid),
+        patient_id=(texts.get("PatientID") or "")[:_LONGEST_ID],
+        issuer=(texts.get("IssuerOfPatientID") or "")[:_LONGEST_ID],
+        patient_name=texts.get("PatientName"),
+        birth_date=_date(texts.get("PatientBirthDate")),
+        sex=texts.get("PatientSex"),
+        study_date=_date(texts.get("StudyDate")),
+        study_time=_time(texts.get("StudyTime")),
+        accession_number=texts.get("AccessionNumber"),
+        study_id=texts.get("StudyID"),
+        study_description=texts.get("StudyDescription"),
+        referring_physician=texts.get("ReferringPhysicianName"),
+        modality=texts.get("Modality"),
+        series_number=_whole(texts.get("SeriesNumber")),
+        series_description=texts.get("SeriesDescription"),
+        instance_number=_whole(texts.get("InstanceNumber")),
+    )
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Ignore that senders break rules in ways that do not concern the index; pydicom would report each of them."""
+    with _decoding, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _plain_texts(found: Mapping[int, elements.Raw]) -> dict[str, str | None] | None:
+    """Return the texts of values that need no decoding: one for each element, ASCII, of whole numbers; else None."""
+    texts: dict[str, str | None] = {}
+    for tag, keyword in _TAGS.items():
+        raw = found.get(tag)
+        if raw is None:
+            continue
+        if not raw.value.isascii() or any(byte in raw.value for byte in _NOT_PLAIN):
+            return None
+        text = raw.value.decode("ascii").replace("\0", "").strip()
+        if keyword in _NUMBERS and not _WHOLE.fullmatch(text):
+            return None
+        texts[keyword] = text[:_LONGEST] or None
+    return texts
+
+
+def _decoded(found: Mapping[int, elements.Raw]) -> pydicom.Dataset:
+    """Have the values decoded, by the character set of the data set and the VRs of the dictionary."""
+    encoded = b"".join(
+        struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(found[tag].value)) + found[tag].value for tag in sorted(found)
+    )
+    try:
+        return pydicom.filereader.read_dataset(BytesIO(encoded), is_implicit_VR=True, is_little_endian=True)
+    except _DAMAGED as exc:
+        raise errors.NotStorable(f"damaged data set: {type(exc).__name__}: {one_line(str(exc))}") from exc
 
 
 def _text(ds: pydicom.Dataset, keyword: str) -> str | None:
@@ -166,8 +248,8 @@ def _text(ds: pydicom.Dataset, keyword: str) -> str | None:
     return clean[:_LONGEST] or None
 
 
-def _uid(ds: pydicom.Dataset, keyword: str) -> str:
-    return _checked(keyword, _text(ds, keyword))
+def _uid(texts: Mapping[str, str | None], keyword: str) -> str:
+    return _checked(keyword, texts.get(keyword))
 
 
 def _checked(keyword: str, uid: str | None) -> str:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from archive import db, errors, ledger, model
+from archive import db, errors, ledger
 from archive.storage import file_systems, files, header, ingest, unlinking
+from archive.storage.choosing import Chooser
 from config.device import Device
 
 #: Objects, and bytes, that share two transactions.
@@ -47,24 +48,24 @@ class ImportResult:
 
 
 def import_folder(device: Device, folder: Path, *, home: Path, progress: Progress | None = None) -> ImportResult:
-    """Store every DICOM object below a folder in the device's online file system.
+    """Store every DICOM object below a folder in the device's online file systems.
 
     Raises:
         SourceError: the folder is not there or not a folder.
         NotConfigured: the device has no group for received objects.
-        StorageError: its file system cannot be written to.
+        NoPlace: none of its file systems can be written to.
     """
     found = _count(folder)
     with db.transaction() as session:
         file_systems.ensure(session, device, home)
-    with db.transaction() as session:
-        target = file_systems.writable(session, device.name, file_systems.storage_group(device).id)
+    chooser = Chooser(device.name, file_systems.storage_group(device))
+    chooser.current()
     unlinking.clear_unfinished(device.name)
     result = ImportResult()
     series: set[tuple[str, str]] = set()
     done = 0
     for batch, looked_at in _batches(folder, result):
-        _store(target, batch, result, series)
+        _store(chooser, batch, result, series)
         done += looked_at
         if progress is not None:
             progress(done, max(found, done))
@@ -136,32 +137,43 @@ def _incoming(path: Path, result: ImportResult) -> ingest.Incoming | None:
 
 
 def _store(
-    target: model.FileSystem,
+    chooser: Chooser,
     batch: list[ingest.Incoming],
     result: ImportResult,
     series: set[tuple[str, str]],
 ) -> None:
-    """Store a batch and book the results; a disk that refuses ends the import."""
-    if not batch:
-        return
-    try:
-        results = ingest.store(target, batch)
-    except errors.StorageError as exc:
-        result.failed += [(incoming.name, str(exc)) for incoming in batch]
-        result.stopped = str(exc)
-        return
-    for one in results:
-        match one.ending:
-            case ingest.Ending.STORED:
-                result.stored += 1
-                result.bytes += one.size_bytes
-                result.studies.add(one.incoming.header.study_uid)
-                series.add((one.incoming.header.study_uid, one.incoming.header.series_uid))
-            case ingest.Ending.DUPLICATE:
-                result.duplicates += 1
-            case ingest.Ending.DIFFERS:
-                result.differing.append(one.incoming.name)
-            case ingest.Ending.FAILED:
-                result.failed.append((one.incoming.name, str(one.error)))
-                if isinstance(one.error, errors.StorageError):
-                    result.stopped = str(one.error)
+    """Store a batch and book the results; what finds a disk full goes to the next, until none is left."""
+    full: dict[int, str] = {}
+    while batch:
+        try:
+            target = chooser.full(full) if full else chooser.current()
+            results = ingest.store(target, batch)
+        except errors.StorageError as exc:
+            result.failed += [(incoming.name, str(exc)) for incoming in batch]
+            result.stopped = str(exc)
+            return
+        batch = []
+        for one in results:
+            if isinstance(one.error, errors.NoSpace):
+                batch.append(one.incoming)
+                full[target.id] = str(one.error)
+            else:
+                _book(one, result, series)
+
+
+def _book(one: ingest.Result, result: ImportResult, series: set[tuple[str, str]]) -> None:
+    """Note what became of an object; a disk that refuses ends the import."""
+    match one.ending:
+        case ingest.Ending.STORED:
+            result.stored += 1
+            result.bytes += one.size_bytes
+            result.studies.add(one.incoming.header.study_uid)
+            series.add((one.incoming.header.study_uid, one.incoming.header.series_uid))
+        case ingest.Ending.DUPLICATE:
+            result.duplicates += 1
+        case ingest.Ending.DIFFERS:
+            result.differing.append(one.incoming.name)
+        case ingest.Ending.FAILED:
+            result.failed.append((one.incoming.name, str(one.error)))
+            if isinstance(one.error, errors.StorageError):
+                result.stopped = str(one.error)

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from sqlalchemy import delete, func
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from archive import db, errors, ledger, model
-from archive.storage import files, health, indexing, rows, unlinking
+from archive.storage import files, health, indexing, naming, rows, unlinking
 from archive.storage.header import Header
-
-#: How often the indexing transaction is begun anew because another process was at the same objects.
-_INDEX_TRIES = 10
-#: SQLSTATE of serialization_failure and deadlock_detected.
-_TRY_AGAIN = {"40001", "40P01"}
-#: No file is begun this long after its path was listed, long before a sweep would clear it.
-_LATEST_BEGIN_S = unlinking.STORING_GRACE.total_seconds() / 4
+from archive.storage.turns import in_turn
 
 
 class Ending(StrEnum):
@@ -115,6 +107,7 @@ def _store_distinct(
         written_ids = {p.unlink_id for p in pending}
         _forget(entry.unlink_id for entry in listed if entry.unlink_id not in written_ids)
     if pending:
+        pending = [replace(p, source=source) for p in pending]
         results += _index(file_system, pending, [e.incoming for e in listed], source, after_step)
     return results + failed
 
@@ -131,19 +124,7 @@ def _list(
             for o in objects
             if not indexing.is_taken(o.header, known.get(o.header.sop_uid))
         }
-        ids: dict[str, int] = {}
-        if new:
-            values = [
-                {
-                    "file_system_id": file_system.id,
-                    "path": path,
-                    "reason": model.UnlinkReason.STORING,
-                    "next_attempt_at": func.now() + unlinking.STORING_GRACE,
-                }
-                for path in new
-            ]
-            statement = insert(model.Unlink).returning(model.Unlink.path, model.Unlink.id)
-            ids.update(session.execute(statement.values(values)).all())
+        ids = naming.announce(session, file_system.id, new)
     fresh = {id(o) for o in new.values()}
     taken = [(o, known[o.header.sop_uid]) for o in objects if id(o) not in fresh]
     return taken, [_Listed(o, path, ids[path]) for path, o in new.items()]
@@ -173,7 +154,7 @@ def _write(
     refusal: errors.StorageError | None = None
     root, unsynced = Path(file_system.path), set[Path]()
     for entry in listed:
-        if refusal is None and time.monotonic() - begun > _LATEST_BEGIN_S:
+        if refusal is None and time.monotonic() - begun > naming.LATEST_BEGIN_S:
             refusal = errors.Interrupted(f"{entry.incoming.name}: the objects before it took too long to store")
         if refusal is not None:
             failed.append(Result(entry.incoming, Ending.FAILED, error=refusal))
@@ -231,34 +212,25 @@ def _index(
 
 def _index_in_turn(
     file_system: model.FileSystem, pending: Sequence[rows.Pending], source: str | None, after_step: files.Step
-) -> dict[str, indexing.Copies]:
+) -> Mapping[str, indexing.Copies]:
     """Run the indexing transaction, anew when another process was at the same objects."""
-    for _ in range(_INDEX_TRIES):
-        try:
-            with db.transaction() as session:
-                refused = indexing.add(session, file_system.id, pending)
-                stored = [p for p in pending if p.header.sop_uid not in refused]
-                if source is not None and stored:
-                    size_bytes = sum(p.written.size_bytes for p in stored)
-                    ledger.add_received(
-                        session, file_system.owner_device, source, size_bytes=size_bytes, objects=len(stored)
-                    )
-                after_step("indexing")
-            return refused
-        except rows.Raced:
-            continue
-        except OperationalError as exc:
-            if getattr(exc.orig, "sqlstate", None) not in _TRY_AGAIN:
-                raise
-    raise errors.StorageError(
-        f"{len(pending)} objects could not be indexed: {_INDEX_TRIES} times others were at the same studies"
-    )
+
+    def work(session: Session) -> Mapping[str, indexing.Copies]:
+        refused = indexing.add(session, file_system.id, pending).refused
+        stored = [p for p in pending if p.header.sop_uid not in refused]
+        if source is not None and stored:
+            size_bytes = sum(p.written.size_bytes for p in stored)
+            ledger.add_received(session, file_system.owner_device, source, size_bytes=size_bytes, objects=len(stored))
+        after_step("indexing")
+        return refused
+
+    return in_turn(work, f"{len(pending)} objects")
 
 
 def _forget(unlink_ids: Iterable[int]) -> None:
     """Take paths off the list under which nothing was written."""
     with db.transaction() as session:
-        session.execute(delete(model.Unlink).where(model.Unlink.id.in_(list(unlink_ids))))
+        naming.withdraw(session, list(unlink_ids))
 
 
 def _source_error(incoming: Incoming, exc: OSError) -> errors.SourceError:

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import Table, bindparam, func, select, text, tuple_, update
+from sqlalchemy import Table, bindparam, delete, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from archive import db, ledger, model
 from archive.storage import files
 from archive.storage.header import Header
+from archive.storage.turns import Raced
 
 _PATIENT_KEY = ("patient_id", "issuer", "of_study_uid")
 _STUDY_KEY = ("study_uid",)
@@ -31,16 +32,25 @@ class Pending:
     written: files.Written
     #: Its entry of reason `storing`.
     unlink_id: int
+    #: AE title that sent it; None: it was imported.
+    source: str | None = None
 
 
-class Raced(Exception):
-    """Another process indexed one of the objects meanwhile; the transaction must begin anew."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The rows that an object was indexed in."""
+
+    study_id: int
+    series_id: int
 
 
-def add(session: Session, file_system_id: int, taken: Sequence[Pending], before: Set[str]) -> None:
+def add(session: Session, file_system_id: int, taken: Sequence[Pending], before: Set[str]) -> dict[str, Place]:
     """Insert what is missing, always in the same order: studies, patients, series, instances, files.
 
     `before` are the SOP Instance UIDs that are indexed already; `taken` has none twice.
+
+    Returns:
+        The places of the objects by SOP Instance UID.
 
     Raises:
         Raced: another process inserted one of the instances meanwhile.
@@ -51,7 +61,7 @@ def add(session: Session, file_system_id: int, taken: Sequence[Pending], before:
     series, new_series = _find_or_add(session, model.Series, _SERIES_KEY, series_rows)
     of_object = {h.sop_uid: series[(studies[(h.study_uid,)], h.series_uid)] for h in headers}
     new = sorted((h for h in headers if h.sop_uid not in before), key=lambda h: h.sop_uid)
-    instances = _instances(session, new, of_object, [uid for uid in of_object if uid in before])
+    instances = _instances(session, new, of_object, [h for h in headers if h.sop_uid in before])
     session.execute(
         insert(model.File),
         [
@@ -62,6 +72,7 @@ def add(session: Session, file_system_id: int, taken: Sequence[Pending], before:
                 "size_bytes": p.written.size_bytes,
                 "sha256": p.written.sha256,
                 "transfer_syntax_uid": p.header.transfer_syntax_uid,
+                "source": p.source,
             }
             for p in taken
         ],
@@ -70,6 +81,50 @@ def add(session: Session, file_system_id: int, taken: Sequence[Pending], before:
     _count_series(session, {series[key]: row for key, row in series_rows.items()}, per_series)
     _count_studies(session, headers, studies, Counter(key[0] for key in new_series), new)
     ledger.touch(session, studies.values(), file_system_id)
+    return {h.sop_uid: Place(studies[(h.study_uid,)], of_object[h.sop_uid]) for h in headers}
+
+
+def filled_by(header: Header) -> set[str]:
+    """Return the names of the columns of study and series that an object has a value for."""
+    rows_of = {**_renamed(_study_row(header)), **_series_row(header)}
+    return {name for name, value in rows_of.items() if value is not None}
+
+
+def lock_studies(session: Session, study_uids: Iterable[str]) -> None:
+    """Keep others, deleters among them, from the studies of these that are indexed; always the first lock."""
+    studies = select(model.Study.id).where(model.Study.study_uid.in_(list(study_uids)))
+    session.execute(studies.order_by(model.Study.study_uid).with_for_update(key_share=True)).all()
+
+
+def retire_files(session: Session, sop_uids: Iterable[str]) -> None:
+    """Move all files of these objects, on whichever file system, from the index to the unlink list.
+
+    The ledger forgets where nothing of a study is left. The studies are locked.
+    """
+    of_objects = select(model.Instance.id).where(model.Instance.sop_uid.in_(list(sop_uids)))
+    gone = delete(model.File).where(model.File.instance_id.in_(of_objects))
+    columns = ("file_system_id", "path", "size_bytes")
+    files_gone = session.execute(gone.returning(*(getattr(model.File, name) for name in columns))).all()
+    if not files_gone:
+        return
+    values = [{**dict(zip(columns, row, strict=True)), "reason": model.UnlinkReason.REPLACED} for row in files_gone]
+    session.execute(insert(model.Unlink).on_conflict_do_nothing(), values)
+    ledger_row, copy = model.StudyOnFileSystem, model.File
+    studies = select(model.Series.study_id).join(model.Instance, model.Instance.series_id == model.Series.id)
+    still_there = (
+        select(copy.id)
+        .join(model.Instance, model.Instance.id == copy.instance_id)
+        .join(model.Series, model.Series.id == model.Instance.series_id)
+        .where(model.Series.study_id == ledger_row.study_id, copy.file_system_id == ledger_row.file_system_id)
+        .exists()
+    )
+    session.execute(
+        delete(ledger_row).where(
+            ledger_row.study_id.in_(studies.where(model.Instance.id.in_(of_objects))),
+            ledger_row.file_system_id.in_({row.file_system_id for row in files_gone}),
+            ~still_there,
+        )
+    )
 
 
 def _studies(session: Session, headers: Sequence[Header]) -> dict[_Key, int]:
@@ -88,13 +143,14 @@ def _studies(session: Session, headers: Sequence[Header]) -> dict[_Key, int]:
 
 
 def _instances(
-    session: Session, new: Sequence[Header], of_object: Mapping[str, int], again: Sequence[str]
+    session: Session, new: Sequence[Header], of_object: Mapping[str, int], again: Sequence[Header]
 ) -> dict[str, int]:
-    """Insert new instances; return the numbers of these and of those that are taken again."""
+    """Insert new instances, correct those that are taken again; return the numbers of both."""
     numbers: dict[str, int] = {}
-    if again:
-        rows = select(model.Instance.sop_uid, model.Instance.id).where(model.Instance.sop_uid.in_(again))
-        numbers.update(session.execute(rows).all())
+    for header in again:
+        there = update(model.Instance).where(model.Instance.sop_uid == header.sop_uid)
+        corrected = there.values(sop_class_uid=header.sop_class_uid, number=header.instance_number)
+        numbers.update(session.execute(corrected.returning(model.Instance.sop_uid, model.Instance.id)).all())
     if new:
         values = [
             {

@@ -8,19 +8,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from archive.errors import SourceError
 from archive.query import StoredObject
 from archive.storage import copying
-from archive.storage.copying import SourceGone
 from config import settings
-from config.device import Exporter
+from config.device import Device, Exporter
 from config.errors import SettingsError
-from tasks.errors import InvalidError, PermanentError, TaskError
-from tasks.outcome import ObjectResult, Outcome
-from tasks.state import Status
+from tasks.errors import InvalidError, TaskError
+from tasks.exporters.counting import Tally
+from tasks.outcome import Outcome
 from tasks.work import Work, now_s
 
 #: dcmProperty of the exporter: at most so many objects per second.
@@ -35,8 +33,9 @@ class Folder:
 
     reads_files = True
 
-    def check(self, exporter: Exporter) -> None:
+    def check(self, exporter: Exporter, device: Device) -> None:
         """Refuse a URI without a folder, and a rate that is not a positive number."""
+        del device
         try:
             settings.current().folder(exporter.uri)
         except SettingsError as error:
@@ -55,50 +54,22 @@ class Folder:
             PermanentError: files of the study are gone; all that is left was sent.
         """
         root = settings.current().folder(exporter.uri)
-        done = _already_there(objects, root, work)
-        missing = [item for item in objects if item.sop_uid not in done]
-        _clear_parts({path_of(item, root).parent for item in missing}, work)
-        counts = _Counts(len(objects), completed=len(done))
-        work.progress(numInstances=counts.total, completed=counts.completed, remaining=len(missing), failed=0)
+        tally = Tally(exporter, objects, work, done=_already_there(objects, root, work))
+        _clear_parts({path_of(item, root).parent for item in tally.missing}, work)
         try:
-            _send_each(exporter, missing, root, work, counts)
+            _send_each(exporter, root, work, tally)
         finally:
-            work.not_reached([item.sop_uid for item in missing[counts.tried :]])
-        return counts.outcome(exporter, objects)
+            tally.close()
+        return tally.outcome()
 
 
-def _send_each(exporter: Exporter, missing: list[StoredObject], root: Path, work: Work, counts: _Counts) -> None:
+def _send_each(exporter: Exporter, root: Path, work: Work, tally: Tally) -> None:
     next_s, pause_s = now_s(), _pause_s(exporter)
-    for item in missing:
+    for item in tally.missing:
         work.wait(max(0.0, next_s - now_s()))
         next_s = max(now_s(), next_s) + pause_s
         work.begin(item.sop_uid)
-        counts.tried += 1
-        _copy(item, root, work, counts)
-        work.progress(completed=counts.completed, failed=counts.failed, remaining=counts.remaining)
-
-
-@dataclass(slots=True)
-class _Counts:
-    total: int
-    completed: int
-    failed: int = 0
-    #: Of the failed ones: files that no attempt will find again.
-    gone: int = 0
-    #: Objects that this run has begun.
-    tried: int = 0
-
-    @property
-    def remaining(self) -> int:
-        return self.total - self.completed - self.failed
-
-    def outcome(self, exporter: Exporter, objects: Sequence[StoredObject]) -> Outcome:
-        failed = f", failed:{self.failed}" if self.failed else ""
-        study = objects[0].study_uid
-        message = f"Export Study[uid={study}] to {exporter.uri} - completed:{self.completed}{failed}"
-        if self.failed and self.gone == self.failed:
-            raise PermanentError(f"{message}: the files of {self.gone} objects are gone")
-        return Outcome(Status.FAILED if self.failed else Status.COMPLETED, message)
+        _copy(item, root, work, tally)
 
 
 def path_of(item: StoredObject, root: Path) -> Path:
@@ -124,21 +95,18 @@ def _is_whole(path: Path, size_bytes: int | None) -> bool:
     return size_bytes is None or found == size_bytes
 
 
-def _copy(item: StoredObject, root: Path, work: Work, counts: _Counts) -> None:
+def _copy(item: StoredObject, root: Path, work: Work, tally: Tally) -> None:
     target = path_of(item, root)
     try:
         copying.copy(item, target, target.with_name(f".{target.name}.{work.run_id}{_PART}"))
     except SourceError as error:
-        counts.failed += 1
-        counts.gone += isinstance(error, SourceGone)
-        work.record(item.sop_uid, ObjectResult.UNREADABLE, text=str(error))
+        tally.unreadable(item, error)
     except OSError as error:
         why = os.strerror(error.errno or 0)
-        work.record(item.sop_uid, ObjectResult.REFUSED, text=f"cannot write {target}: {why}")
+        tally.refused(item, f"cannot write {target}: {why}")
         raise TaskError(f"Folder {root} cannot be written: {why}") from error
     else:
-        counts.completed += 1
-        work.record(item.sop_uid, ObjectResult.SENT)
+        tally.sent(item)
 
 
 def _clear_parts(folders: set[Path], work: Work) -> None:

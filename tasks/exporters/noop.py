@@ -6,7 +6,7 @@ With `operations` it spends that time in so many sub-operations, as a run that s
 from __future__ import annotations
 
 from archive.query import StoredObject
-from config.device import Exporter
+from config.device import Device, Exporter
 from tasks.errors import InvalidError
 from tasks.outcome import Outcome
 from tasks.state import Status
@@ -27,8 +27,9 @@ class Noop:
 
     reads_files = False
 
-    def check(self, exporter: Exporter) -> None:
+    def check(self, exporter: Exporter, device: Device) -> None:
         """Refuse a duration that is not a number of seconds, and a number of operations that is none."""
+        del device
         _duration_s(exporter)
         _operations(exporter)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from archive.query import StoredObject
-from config.device import Exporter
+from config.device import Cluster, Device, Exporter
 from tasks.errors import InvalidError
-from tasks.exporters import folder, noop
+from tasks.exporters import dicom_node, folder, fsgroup, noop
 from tasks.outcome import Outcome
 from tasks.work import Work
 
@@ -18,8 +18,8 @@ class Sender(Protocol):
     #: It reads the objects' files.
     reads_files: bool
 
-    def check(self, exporter: Exporter) -> None:
-        """Refuse an exporter that can never work.
+    def check(self, exporter: Exporter, device: Device) -> None:
+        """Refuse an exporter of a device that can never work.
 
         Raises:
             InvalidError: names the exporter, the value and what was expected.
@@ -32,11 +32,16 @@ class Sender(Protocol):
         """Send the objects, one outcome each."""
 
 
-SENDERS: dict[str, Sender] = {"noop": noop.Noop(), "file": folder.Folder()}
+SENDERS: dict[str, Sender] = {
+    "dicom": dicom_node.DicomNode(),
+    "file": folder.Folder(),
+    "fsgroup": fsgroup.GroupOfFileSystems(),
+    "noop": noop.Noop(),
+}
 
 
-def sender_for(exporter: Exporter) -> Sender:
-    """Return the sender for the scheme of the exporter's URI.
+def sender_for(exporter: Exporter, device: Device) -> Sender:
+    """Return the sender for the scheme of the URI of a device's exporter.
 
     Raises:
         InvalidError: this version has none, or the URI cannot work.
@@ -48,5 +53,17 @@ def sender_for(exporter: Exporter) -> Sender:
             f"Exporter {exporter.id} has dcmURI {exporter.uri}, a scheme that this version cannot export to; "
             f"expected one of {known}"
         )
-    sender.check(exporter)
+    sender.check(exporter, device)
     return sender
+
+
+def destinations(cluster: Cluster) -> dict[str, list[str]]:
+    """Return the destinations of our devices' exporters, each with those exporters as `id (device)`."""
+    found: dict[str, list[str]] = {}
+    for device in cluster.ours.values():
+        for exporter in device.exporters.values():
+            sender = SENDERS.get(exporter.scheme)
+            name = sender.destination(exporter) if sender is not None else None
+            if name is not None:
+                found.setdefault(name, []).append(f"{exporter.id} ({device.name})")
+    return found

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from archive import db, query
 from archive.query import StoredObject
+from archive.storage import reading
 from config.device import Device, Exporter
 from tasks.errors import ConflictError, InvalidError, PermanentError
 from tasks.exporters import registry
@@ -41,7 +42,7 @@ class Export:
             raise InvalidError(f"No Exporter configured with ID:{new.exporter_id}")
         if exporter.queue not in device.queues:
             raise InvalidError(f"No Queue configured with name:{exporter.queue}")
-        sender = registry.sender_for(exporter)
+        sender = registry.sender_for(exporter, device)
         return replace(
             new,
             queue=exporter.queue,
@@ -74,7 +75,7 @@ class Export:
         if aet is not None and device.ae_for(aet) is None:
             raise ConflictError(f"No such Application Entity{{dicomAETitle={aet}}} on new device{{name={device.name}}}")
         try:
-            sender = registry.sender_for(exporter)
+            sender = registry.sender_for(exporter, device)
         except InvalidError as error:
             raise ConflictError(str(error)) from error
         destination = sender.destination(exporter)
@@ -87,10 +88,12 @@ class Export:
             PermanentError: the exporter is not at this device any more.
         """
         exporter = _exporter(task, work.device)
-        sender = registry.sender_for(exporter)
+        sender = registry.sender_for(exporter, work.device)
         objects = _objects(task, work.device) if sender.reads_files else []
         if sender.reads_files and not objects:
             return Outcome(Status.WARNING, f"Could not find {_entity(task)}")
+        if exporter.touches:
+            db.insist(lambda session: reading.touch(session, objects))
         return sender.send(exporter, objects, work)
 
 

@@ -20,12 +20,16 @@ import psycopg
 import pytest
 import redis
 
+from archive.dicom import requestor
+from archive.dicom.peer import VERIFICATION, Peer
 from workers.embedded import child
 from workers.embedded.postgres import EmbeddedPostgres
 
 PROJECT = Path(__file__).resolve().parents[2]
 #: The REST API itself, archive-a and archive-b of the sample cluster.
 PORTS = (8080, 8081, 8082)
+#: By the AE that listens there.
+DICOM_PORTS = {"ARCHIVE_A": 11112, "ARCHIVE_B": 11113}
 ARCFLEET = [sys.executable, "-m", "api.cli.main"]
 
 
@@ -205,6 +209,20 @@ def test_busy_port_is_refused_before_anything_starts(home: Path) -> None:
     assert not (home / "postgres").exists()
 
 
+def test_busy_dicom_port_is_refused_with_its_device(home: Path) -> None:
+    offset = free_offset()
+    with socket.create_server(("127.0.0.1", DICOM_PORTS["ARCHIVE_B"] + offset)) as taken:
+        port = taken.getsockname()[1]
+
+        refused = arcfleet(home, "up", "--offset", str(offset))
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(
+        f"arcfleet: port {port} of 127.0.0.1, wanted for the DICOM connection of device archive-b, is busy"
+    )
+    assert not (home / "postgres").exists()
+
+
 def test_schema_of_a_configured_database_is_upgraded_by_command_only(home: Path, postgres: EmbeddedPostgres) -> None:
     with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as connection:
         connection.execute("DROP DATABASE IF EXISTS configured")
@@ -236,6 +254,12 @@ def test_whole_cluster_answers_when_up_says_so_and_ends_within_15_s(home: Path) 
         assert urls == [f"http://127.0.0.1:{port + offset}" for port in PORTS]
         for url in urls:
             assert httpx.get(f"{url}/health/ready", trust_env=False).status_code == 200
+        listening = {title: port + offset for title, port in DICOM_PORTS.items()}
+        urls = [f"dicom://{title}@127.0.0.1:{port}" for title, port in listening.items()]
+        assert run_file(home)["dicom_urls"] == urls
+        for title, port in listening.items():
+            with requestor.associate(Peer(title, "127.0.0.1", port), "TEST", [VERIFICATION]) as association:
+                assert association.echo().is_success
 
         up.send_signal(signal.SIGTERM)
 
@@ -265,7 +289,7 @@ def free_offset() -> int:
     while True:
         offset = random.randrange(1000, 40000)
         with ExitStack() as stack, suppress(OSError):
-            for port in PORTS:
+            for port in (*PORTS, *DICOM_PORTS.values()):
                 stack.enter_context(socket.create_server(("127.0.0.1", port + offset)))
             return offset
 

@@ -96,6 +96,16 @@ class Lab(Board):
         member = self._start("api", command, ARCFLEET_API_HOST="127.0.0.1", ARCFLEET_API_PORT=str(port))
         return member, f"http://127.0.0.1:{port}/dcm4chee-arc"
 
+    def dicom(self, device: str, *arguments: str) -> Member:
+        """Start the DICOM service of a device and wait until it listens: `ldif.connection` says where."""
+        command = [sys.executable, "-m", "api.cli.main", "dicom", "--device", device, *arguments]
+        member = self._start(f"dicom-{device}", command)
+        wait_until(
+            lambda: member.said(" listens on ") or not member.is_running, f"{member.name} listens", say=member.tail
+        )
+        assert member.is_running, f"{member.name} ended with {member.exit_code}: {member.tail()}"
+        return member
+
     def ready(self, *members: Member) -> None:
         """Wait until these workers consume; all of the lab's workers if none is named."""
         for member in members or [one for one in self.members if one.name.startswith("worker") and one.is_running]:

@@ -13,6 +13,10 @@ from config.ldif_source import LdifSource
 #: The devices of the sample that arcfleet runs.
 DEVICES = ("archive-a", "archive-b")
 
+#: The device of the sample that it does not.
+REMOTE = "pacs"
+
+_CONNECTION = "cn=dicom"
 _BELOW = "cn=Devices,cn=DICOM Configuration,dc=dcm4che,dc=org"
 
 #: One value, several, or none (the attribute is removed).
@@ -49,6 +53,30 @@ def exporter(name: str, *devices: str, uri: str, queue: str = "Export", **proper
         "dcmProperty": [f"{key}={value}" for key, value in properties.items()],
     }
     return Change(f"dcmExporterID={name}", values, devices or DEVICES, "dcmExporter")
+
+
+def connection(device: str, **values: Values) -> Change:
+    """Change the connection by which a device speaks DICOM: `connection("archive-a", dicomPort="11200")`."""
+    return Change(_CONNECTION, values, (device,))
+
+
+def remote(ae_title: str, port: int) -> tuple[Change, Change]:
+    """Make an AE of the device pacs, with a connection of its own on loopback."""
+    own = f"cn={ae_title.lower()}"
+    reference = f"{own},dicomDeviceName={REMOTE},{_BELOW}"
+    return (
+        Change(own, {"dicomHostname": "127.0.0.1", "dicomPort": str(port)}, (REMOTE,), "dicomNetworkConnection"),
+        Change(
+            f"dicomAETitle={ae_title}",
+            {
+                "dicomNetworkConnectionReference": reference,
+                "dicomAssociationInitiator": "TRUE",
+                "dicomAssociationAcceptor": "TRUE",
+            },
+            (REMOTE,),
+            "dicomNetworkAE",
+        ),
+    )
 
 
 def make(path: Path, wanted: Iterable[Change]) -> None:

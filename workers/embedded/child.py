@@ -33,6 +33,8 @@ class Program:
     #: None: our own.
     environment: Mapping[str, str] | None = None
     folder: Path | None = None
+    #: Open files and sockets of ours that it gets, under the same numbers.
+    descriptors: Sequence[int] = ()
 
 
 class Child:
@@ -199,6 +201,7 @@ def _fork(program: Program) -> Child:
             stderr=log,
             env=program.environment,
             cwd=program.folder,
+            pass_fds=program.descriptors,
             start_new_session=True,
         )
     return Child(process)

@@ -30,6 +30,8 @@ class Running:
     postgres_socket: str | None = None
     valkey_socket: str | None = None
     api_urls: tuple[str, ...] = ()
+    #: `dicom://AE_TITLE@host:port`
+    dicom_urls: tuple[str, ...] = ()
 
 
 @contextmanager

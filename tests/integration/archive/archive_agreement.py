@@ -1,4 +1,4 @@
-"""Objects to store, and a look at whether disk, index and unlink list agree."""
+"""Objects to store, and what the tables of the archive hold."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from sqlalchemy import func, select
 from archive import db, model
 from archive.storage import files, header, ingest
 from config.device import Device, FileSystem, FileSystemGroup
+from tests.lab.agreement import disagreements
+
+__all__ = ["SAMPLES", "archive_a", "count_of", "disagreements", "incoming", "unlink_list", "write_object"]
 
 SAMPLES = Path(pydicom.__file__).parent / "data"
 
@@ -46,43 +49,6 @@ def incoming(path: Path) -> ingest.Incoming:
     """Offer a file for storing."""
     with path.open("rb") as file:
         return ingest.Incoming(str(path), header.read(file), partial(files.chunks_of, path))
-
-
-def disagreements() -> list[str]:
-    """Return what does not agree between disk, index, counters and unlink list."""
-    with db.transaction() as session:
-        found = []
-        for file_system in session.scalars(select(model.FileSystem)):
-            root = Path(file_system.path)
-            on_disk = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
-            on_disk.discard(".arcfleet-fs")
-            rows = session.scalars(select(model.File).where(model.File.file_system_id == file_system.id)).all()
-            for row in rows:
-                problem = files.verify(root / row.path, row.size_bytes, row.sha256)
-                found += [problem] if problem else []
-            listed = set(
-                session.scalars(select(model.Unlink.path).where(model.Unlink.file_system_id == file_system.id))
-            )
-            indexed = {row.path for row in rows}
-            found += [f"stray {p}" for p in on_disk - indexed if p.removesuffix(files.PART) not in listed]
-            found += [f"kept and to be unlinked: {p}" for p in indexed & listed]
-        per_series = select(model.Instance.series_id, func.count()).group_by(model.Instance.series_id)
-        instances = dict(session.execute(per_series).all())
-        for study in session.scalars(select(model.Study)):
-            series = session.scalars(select(model.Series).where(model.Series.study_id == study.id)).all()
-            found += [
-                f"series {s.series_uid} counts {s.num_instances}, has {instances.get(s.id)}"
-                for s in series
-                if s.num_instances != instances.get(s.id)
-            ]
-            counted = (study.num_series, study.num_instances, study.modalities)
-            actual = (
-                len(series),
-                sum(s.num_instances for s in series),
-                sorted({s.modality for s in series if s.modality}),
-            )
-            found += [f"study {study.study_uid} says {counted}, is {actual}"] if counted != actual else []
-        return found
 
 
 def unlink_list() -> list[tuple[str, str]]:

@@ -98,6 +98,7 @@ def test_report_of_a_run_that_is_still_ending_ends_the_run_only(status: Status, 
     [
         (Event.SUCCEED, Ending.COMPLETED), (Event.WARN, Ending.WARNING), (Event.FAIL, Ending.FAILED),
         (Event.RETRY, Ending.RETRY), (Event.LOSE, Ending.LOST), (Event.GIVE_BACK, Ending.GIVEN_BACK),
+        (Event.DROP, Ending.DROPPED),
     ],
 )  # fmt: skip
 def test_run_row_says_how_the_run_ended(event: Event, ending: Ending) -> None:

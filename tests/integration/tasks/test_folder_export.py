@@ -164,7 +164,7 @@ def test_unreadable_source_fails_the_task_and_hides_no_other_object(archive: Arc
 
     assert isinstance(ending, Outcome)
     assert ending.status is Status.FAILED
-    assert ending.message.endswith("completed:2, failed:1")
+    assert f"completed:2, failed:1: {source} is not what was stored" in ending.message
     assert outcomes(run) == {OBJECTS[0]: "sent", OBJECTS[1]: "unreadable", OBJECTS[2]: "sent"}
     assert archive.arrived() == [OBJECTS[0], OBJECTS[2]]
     [text] = factories.sql("SELECT text FROM object_outcome WHERE result = 'unreadable'")

@@ -74,9 +74,10 @@ def test_sample_is_two_archives_and_a_remote_device() -> None:
 
 
 def test_schemes_that_have_no_sender_are_warnings() -> None:
-    found = checks.check(entries.read(sample()))
+    found = checks.check(entries.read(sample()), schemes={"file", "noop"})
 
     assert {f.value for f in found} == {"dicom:PACS", "fsgroup:NEARLINE_STORAGE"}
+    assert checks.check(entries.read(sample())) == []
     assert set(registry.SENDERS) == checks.EXPORTER_SCHEMES
 
 

@@ -18,6 +18,7 @@ succeed     -                   -                   COMPLETED           -       
 warn        -                   -                   WARNING             -         -         -         -
 fail        -                   -                   FAILED              -         -         -         -
 retry       -                   -                   SCHEDULED_FOR_RETRY -         -         -         -
+drop        -                   -                   CANCELED            -         -         -         -
 lose        -                   -                   SCHEDULED_FOR_RETRY -         -         -         -
 give_back   -                   -                   SCHEDULED           -         -         -         -
 cancel      CANCELED            CANCELED            CANCELED            -         -         -         -

@@ -8,7 +8,15 @@ from datetime import timedelta
 import pytest
 
 from config.device import Queue
-from tasks.errors import ConflictError, InvalidError, NotFoundError, PermanentError, StoppedError, TaskError
+from tasks.errors import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    ObsoleteError,
+    PermanentError,
+    StoppedError,
+    TaskError,
+)  # fmt: skip
 from tasks.outcome import Outcome
 from tasks.run import Stop
 from tasks.state import Event, Status
@@ -26,6 +34,10 @@ def test_completed_attempt_succeeds_and_counts_no_failure() -> None:
     said = execute.report_of(Outcome(Status.COMPLETED, "12 sent"), QUEUE, 1)
 
     assert said == Report(Event.SUCCEED, outcome="12 sent")
+
+
+def test_obsolete_attempt_is_dropped_and_counts_no_failure() -> None:
+    assert execute.report_of(ObsoleteError("accessed"), QUEUE, LAST) == Report(Event.DROP, outcome="accessed")
 
 
 def test_warning_is_final_where_the_queue_does_not_retry_on_it() -> None:

@@ -1,0 +1,114 @@
+"""Paths that stand on the unlink list before a file is written under them, so that a crash leaves no stray file."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy import Text, delete, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.orm import Session
+
+from archive import db, model
+from archive.storage import files, unlinking
+
+#: No file is begun this long after its path was listed, long before a sweep would clear it.
+LATEST_BEGIN_S = unlinking.STORING_GRACE.total_seconds() / 4
+
+#: How many names are reserved for a series at once, and then, and from then on.
+_BATCHES = (4, 16, 64)
+#: Series for which names are held in reserve; those of the one that was not used for the longest time go first.
+_MOST_SERIES = 16
+
+#: File system, study UID, series UID.
+_Key = tuple[int, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A path that may be written to."""
+
+    file_system_id: int
+    #: Absolute path of the root of the file system.
+    root: str
+    path: str
+    #: Its entry of reason `storing`.
+    unlink_id: int
+
+
+@dataclass(slots=True)
+class _Reserve:
+    names: list[Name] = field(default_factory=list)
+    #: By the monotonic clock, in seconds.
+    listed_at: float = 0.0
+    batches: int = 0
+
+
+def announce(session: Session, file_system_id: int, paths: Collection[str]) -> dict[str, int]:
+    """Put paths on the unlink list; return the numbers of their entries."""
+    listed = func.unnest(literal(list(paths), ARRAY(Text))).table_valued("path", name="listed").render_derived()
+    stale_at = func.now() + unlinking.STORING_GRACE
+    values = select(literal(file_system_id), listed.c.path, literal(model.UnlinkReason.STORING.value), stale_at)
+    statement = insert(model.Unlink).from_select(["file_system_id", "path", "reason", "next_attempt_at"], values)
+    return dict(session.execute(statement.returning(model.Unlink.path, model.Unlink.id)).all())
+
+
+def withdraw(session: Session, unlink_ids: Collection[int]) -> None:
+    """Take paths off the list under which nothing is on disk."""
+    listed = model.Unlink.id.in_(list(unlink_ids))
+    session.execute(delete(model.Unlink).where(listed, model.Unlink.reason == model.UnlinkReason.STORING))
+
+
+class Names:
+    """Names in reserve for what one association stores; not to be shared by threads."""
+
+    def __init__(self) -> None:
+        self._reserves: OrderedDict[_Key, _Reserve] = OrderedDict()
+        self._unused: list[int] = []
+
+    def take(self, file_system: model.FileSystem, study_uid: str, series_uid: str) -> Name:
+        """Return a name for an object; lists more of them when there is none."""
+        key = (file_system.id, study_uid, series_uid)
+        reserve = self._reserves.setdefault(key, _Reserve())
+        self._reserves.move_to_end(key)
+        if reserve.names and time.monotonic() - reserve.listed_at > LATEST_BEGIN_S:
+            self._put_aside(reserve)
+        if not reserve.names:
+            self._fill(file_system, key, reserve)
+        return reserve.names.pop()
+
+    def give_back(self, name: Name) -> None:
+        """Note that nothing is on disk under a name, nor will be."""
+        self._unused.append(name.unlink_id)
+
+    def close(self) -> None:
+        """Take all names that were not used off the list."""
+        for reserve in self._reserves.values():
+            self._put_aside(reserve)
+        self._reserves.clear()
+        if self._unused:
+            with db.transaction() as session:
+                withdraw(session, self._unused)
+            self._unused.clear()
+
+    def _fill(self, file_system: model.FileSystem, key: _Key, reserve: _Reserve) -> None:
+        while len(self._reserves) > _MOST_SERIES:
+            self._put_aside(self._reserves.popitem(last=False)[1])
+        number = _BATCHES[min(reserve.batches, len(_BATCHES) - 1)]
+        now = datetime.now(UTC)
+        paths = [files.path_for(key[1], key[2], None, now) for _ in range(number)]
+        with db.transaction() as session:
+            if self._unused:
+                withdraw(session, self._unused)
+            entries = announce(session, file_system.id, paths)
+        self._unused.clear()
+        reserve.names = [Name(file_system.id, file_system.path, path, unlink_id) for path, unlink_id in entries.items()]
+        reserve.listed_at = time.monotonic()
+        reserve.batches += 1
+
+    def _put_aside(self, reserve: _Reserve) -> None:
+        self._unused += [name.unlink_id for name in reserve.names]
+        reserve.names = []

@@ -1,0 +1,124 @@
+"""The usual object indexed by one statement: one more of a series that is known, on a file system that is known.
+
+Whatever else it is (the first of its series, one that is there already, of a study that was marked or deleted
+meanwhile) is left to `storage.indexing`, which can do all of it, in more statements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import DataError, OperationalError
+
+from archive import db, ledger
+from archive.storage import rows, turns
+from archive.storage.header import Header
+
+#: SQLSTATE.
+_DIVISION_BY_ZERO = "22012"
+
+# Each step takes what the one before returns, so locks are taken in the order of all writers: the study first.
+# A deleter locks the study as well: once we have it, the ledger row is there until our end or gone, and one that
+# is gone or changed since this statement began is not returned, because it is locked.
+# Without the first step nothing is changed. Without a later one all is undone, by a division by zero: that costs
+# a line in the server's log, but happens in races only, and spares every other object a BEGIN and a COMMIT.
+_ADD = """
+    WITH study AS (
+        UPDATE study SET num_instances = num_instances + 1, updated_at = now()
+        WHERE id = %(study_id)s AND NOT EXISTS (SELECT FROM instance WHERE sop_uid = %(sop_uid)s)
+        RETURNING id
+    ), ledger AS (
+        SELECT at.study_id FROM study_on_file_system AS at JOIN study ON study.id = at.study_id
+        WHERE at.file_system_id = %(file_system_id)s AND at.marked_at IS NULL
+            AND at.access_time >= now() - CAST(%(touch_after)s AS interval)
+        FOR NO KEY UPDATE OF at
+    ), series AS (
+        UPDATE series SET num_instances = num_instances + 1, state = 'RECEIVING', last_received_at =
+            CASE WHEN last_received_at < now() - interval '1 second' THEN now() ELSE last_received_at END
+        FROM ledger WHERE series.id = %(series_id)s AND series.study_id = ledger.study_id
+        RETURNING series.id
+    ), instance AS (
+        INSERT INTO instance (series_id, sop_uid, sop_class_uid, number)
+        SELECT id, %(sop_uid)s, %(sop_class_uid)s, CAST(%(number)s AS integer) FROM series
+        ON CONFLICT DO NOTHING
+        RETURNING id
+    ), unlink AS (
+        DELETE FROM unlink USING instance
+        WHERE unlink.id = %(unlink_id)s AND unlink.reason = 'storing'
+            AND unlink.file_system_id = %(file_system_id)s AND unlink.path = %(path)s
+        RETURNING unlink.file_system_id
+    ), file AS (
+        INSERT INTO file (instance_id, file_system_id, path, size_bytes, sha256, transfer_syntax_uid, source)
+        SELECT instance.id, unlink.file_system_id, %(path)s, CAST(%(size_bytes)s AS bigint), %(sha256)s,
+            %(transfer_syntax_uid)s, %(source)s
+        FROM instance, unlink
+        RETURNING id
+    ), received AS (
+        INSERT INTO bytes_received AS book (device_name, hour, source, size_bytes, num_objects)
+        SELECT %(device_name)s, date_trunc('hour', now(), 'UTC'), %(source)s, CAST(%(size_bytes)s AS bigint), 1
+        FROM file
+        ON CONFLICT (device_name, hour, source) DO UPDATE
+        SET size_bytes = book.size_bytes + excluded.size_bytes, num_objects = book.num_objects + 1
+    )
+    SELECT CASE WHEN EXISTS (SELECT FROM study) THEN 1 / (SELECT count(*) FROM file) ELSE 0 END
+"""
+
+
+@dataclass(slots=True)
+class Target:
+    """A series, and a file system on which its study is in the ledger, as they were seen last."""
+
+    device_name: str
+    file_system_id: int
+    study_id: int
+    series_id: int
+    #: Names of the columns of study and series that have a value.
+    filled: set[str] = field(default_factory=set)
+    modalities: set[str] = field(default_factory=set)
+
+    def learn(self, header: Header) -> None:
+        """Note what the rows have now that an object with this header is indexed."""
+        self.filled |= rows.filled_by(header)
+        if header.modality is not None:
+            self.modalities.add(header.modality)
+
+    def fits(self, header: Header) -> bool:
+        """Tell whether an object says nothing of study and series that is not known."""
+        is_known = header.modality is None or header.modality in self.modalities
+        return is_known and rows.filled_by(header) <= self.filled
+
+
+def add(target: Target, pending: rows.Pending) -> bool:
+    """Index a new object, take its file off the unlink list and count its bytes, in a transaction of its own.
+
+    Returns:
+        False: it is not the usual object, and nothing was changed.
+    """
+    header, written = pending.header, pending.written
+    values = {
+        "study_id": target.study_id,
+        "series_id": target.series_id,
+        "file_system_id": target.file_system_id,
+        "touch_after": ledger.TOUCH_AFTER,
+        "sop_uid": header.sop_uid,
+        "sop_class_uid": header.sop_class_uid,
+        "number": header.instance_number,
+        "unlink_id": pending.unlink_id,
+        "path": written.path,
+        "size_bytes": written.size_bytes,
+        "sha256": bytes.fromhex(written.sha256),
+        "transfer_syntax_uid": header.transfer_syntax_uid,
+        "source": pending.source,
+        "device_name": target.device_name,
+    }
+    try:
+        with db.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            return bool(connection.exec_driver_sql(_ADD, values).scalar())
+    except DataError as exc:
+        if getattr(exc.orig, "sqlstate", None) == _DIVISION_BY_ZERO:
+            return False
+        raise
+    except OperationalError as exc:
+        if turns.is_race(exc):
+            return False
+        raise

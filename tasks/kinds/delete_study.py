@@ -1,0 +1,121 @@
+"""DELETE_STUDY: a marked study leaves a file system of its device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from archive import model
+from archive.storage import deleting, deletion
+from archive.storage.deletion import Terms, Trigger
+from config.device import Device
+from tasks.deletion_task import QUEUE, Parameters
+from tasks.errors import ConflictError, InvalidError, ObsoleteError, StoppedError
+from tasks.outcome import Outcome
+from tasks.pins import TaskSide
+from tasks.record import NewTask, TaskView
+from tasks.registry import task_kind
+from tasks.run import Run
+from tasks.state import Status
+from tasks.store import Target
+from tasks.work import LOST, Work
+
+
+@task_kind("DELETE_STUDY")
+class DeleteStudy:
+    """Delete a marked study from one file system, unless a rule keeps it now."""
+
+    name: ClassVar[str] = "DELETE_STUDY"
+    slug: ClassVar[str] = "deletion"
+    reads_files: ClassVar[bool] = False
+    is_housekeeping: ClassVar[bool] = True
+
+    def validate(self, new: NewTask, device: Device) -> NewTask:
+        """Check that the device has the queue; the file system is one of its own, as its marks are.
+
+        Raises:
+            InvalidError: the queue is missing, or the parameters are not those of a deletion.
+        """
+        if QUEUE not in device.queues:
+            raise InvalidError(f"No Queue configured with name:{QUEUE} at Device{{name={device.name}}}")
+        Parameters.of(new.params)
+        return replace(new, queue=QUEUE)
+
+    def target_on(
+        self, device: Device, task: Mapping[str, Any], *, exporter_id: str | None, queue: str | None
+    ) -> Target:
+        """Return the same device: only the owner of a file system unlinks there.
+
+        Raises:
+            ConflictError: another device, or an exporter, is asked for.
+        """
+        del queue  # of a deletion there is one
+        what = f"Cannot reschedule Task{{id={task['id']}}}"
+        if exporter_id is not None:
+            raise ConflictError(f"{what} to Exporter{{id={exporter_id}}}: it deletes a study")
+        if device.name != task["device"]:
+            raise ConflictError(
+                f"{what} on Device{{name={device.name}}}: it deletes from a file system of {task['device']}, "
+                "and only its owner unlinks there"
+            )
+        if QUEUE not in device.queues:
+            raise ConflictError(f"{what} on Queue{{name={QUEUE}}} not configured at Device{{name={device.name}}}")
+        return Target(device.name, QUEUE)
+
+    def process(self, task: TaskView, work: Work) -> Outcome:
+        """Ask all rules again, move the files to the unlink list and remove them from the disk.
+
+        Raises:
+            ObsoleteError: the study stays: a rule keeps it, or its mark is gone.
+            StorageError: some files are still on disk.
+        """
+        parameters = Parameters.of(task.params)
+        order = deleting.Order(
+            task_id=task.id,
+            made_at=task.created_time,
+            study_uid=task.study_uid or "",
+            file_system_id=parameters.file_system_id,
+            trigger=parameters.trigger,
+            who=f"{task.requester_user}@{task.requester_host}" if task.requester_user else f"beat of {task.device}",
+        )
+        try:
+            done = deleting.delete_study(order, work.device.name, _Conditions(work, parameters.trigger))
+        except deleting.NotDeleted as kept:
+            raise ObsoleteError(str(kept)) from kept
+        work.progress(numInstances=done.num_files, completed=done.num_files, bytes=done.size_bytes)
+        copies = ", ".join(done.remaining_copies) or "none"
+        return Outcome(
+            Status.COMPLETED,
+            f"Study[uid={task.study_uid}] deleted from {done.path}: {done.num_files} files, {done.size_bytes} bytes; "
+            f"copies elsewhere: {copies}",
+        )
+
+
+class _Conditions(TaskSide):
+    """A run, as the deletion sees it."""
+
+    def __init__(self, work: Work, trigger: Trigger) -> None:
+        self._work = work
+        self._trigger = trigger
+
+    def terms(self, file_system: model.FileSystem) -> Terms | None:
+        """Return the terms of a file system's group; None: its owner is another device, or has no such group."""
+        device = self._work.device
+        group = device.file_system_groups.get(file_system.group_id)
+        if group is None or file_system.owner_device != device.name:
+            return None
+        return deletion.terms_of(group, device.name, self._trigger)
+
+    def check(self) -> None:
+        """Raise if the run shall stop."""
+        self._work.check_stop()
+
+    def still_wanted(self, session: Session) -> None:
+        """Raise if the run has ended or was asked to stop; reads only: its row is locked before ledger rows."""
+        row = session.execute(select(Run.ended_at, Run.stop_reason).where(Run.id == self._work.run_id)).one_or_none()
+        if row is None or row.ended_at is not None or row.stop_reason is not None:
+            raise StoppedError(row.stop_reason if row is not None and row.stop_reason else LOST)

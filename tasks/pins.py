@@ -1,0 +1,77 @@
+"""Which tasks keep which studies from deletion, and what becomes of the marks of a study that a task will read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from archive.storage import marking
+from archive.storage.deletion import Mark, Pin
+from tasks.marks import KIND
+from tasks.record import Task
+from tasks.registry import load_kinds
+from tasks.run import Run
+from tasks.state import DONE, WAITING, Status
+
+
+class _Task(Protocol):
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def study_uid(self) -> str | None: ...
+
+
+class TaskSide:
+    """What the rules of deletion ask tasks."""
+
+    def pins(self, session: Session, study_uids: Collection[str]) -> Mapping[str, Sequence[Pin]]:
+        """Return the tasks that read these studies: waiting, retrying, running, or still ending."""
+        found: dict[str, dict[int, Pin]] = defaultdict(dict)
+        reading = _reading_kinds()
+        not_done = [status.value for status in Status if status not in DONE]
+        tasks = session.execute(
+            select(Task.study_uid, Task.id, Task.kind, Task.status, Task.scheduled_time).where(
+                Task.study_uid.in_(study_uids), Task.kind.in_(reading), Task.status.in_(not_done)
+            )
+        )
+        for study_uid, task_id, kind, status, due in tasks:
+            never_ran = status == Status.SCHEDULED
+            found[study_uid or ""][task_id] = Pin(task_id, kind, status, due if never_ran else None)
+        runs = session.execute(
+            select(Run.study_uid, Run.task_id, Run.kind).where(
+                Run.ended_at.is_(None), Run.claimed_at.is_not(None), Run.study_uid.in_(study_uids),
+                Run.kind.in_(reading),
+            )
+        )  # fmt: skip
+        for study_uid, task_id, kind in runs:
+            found[study_uid or ""][task_id] = Pin(task_id, kind, "running")
+        return {uid: tuple(pins[task_id] for task_id in sorted(pins)) for uid, pins in found.items()}
+
+    def marks(self, session: Session, task_ids: Collection[int]) -> Mapping[int, Mark]:
+        """Return those of these tasks that have not ended, or have FAILED: somebody must decide about them."""
+        rows = session.execute(
+            select(Task.id, Task.status).where(
+                Task.id.in_(task_ids), Task.kind == KIND, Task.status.in_([status.value for status in _COUNTING])
+            )
+        )
+        return {task_id: Mark(task_id, has_failed=status == Status.FAILED) for task_id, status in rows}
+
+
+_COUNTING = WAITING | {Status.IN_PROCESS, Status.FAILED}
+
+
+def give_back_marks(session: Session, tasks: Iterable[_Task]) -> None:
+    """Take back the marks of the studies that these tasks are about to read."""
+    reading = _reading_kinds()
+    study_uids = {task.study_uid for task in tasks if task.study_uid and task.kind in reading}
+    if study_uids:
+        marking.give_back_studies(session, study_uids)
+
+
+def _reading_kinds() -> list[str]:
+    return [name for name, kind in load_kinds().items() if kind.reads_files]
