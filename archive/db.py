@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import psycopg
 import structlog
 from sqlalchemy import Engine, MetaData, create_engine, event
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -70,7 +72,8 @@ def make_engine(url: str, *, pool_size: int = 5, application_name: str = "arcfle
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=10,
-        pool_pre_ping=pre_ping,
+        # What waits for a lock reads what was committed meanwhile, whatever the database's default is.
+        isolation_level="READ COMMITTED",
         connect_args={"connect_timeout": 5, "application_name": application_name, "options": "-c timezone=UTC"},
     )
 
@@ -78,7 +81,30 @@ def make_engine(url: str, *, pool_size: int = 5, application_name: str = "arcfle
     def _tune(dbapi_connection: Any, _record: Any) -> None:
         dbapi_connection.prepare_threshold = 2
 
+    @event.listens_for(made, "checkout")
+    def _look(dbapi_connection: Any, _record: Any, _proxy: Any) -> None:
+        if pre_ping and _has_ended(dbapi_connection):
+            raise DisconnectionError
+
     return made
+
+
+def _has_ended(connection: psycopg.Connection[Any]) -> bool:
+    """Tell whether the server has ended a connection that nobody used: only then does it have something to say.
+
+    Costs a few microseconds; asking the server costs as much as a small statement.
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    try:
+        for _ in range(2):
+            if not poll.poll(0):
+                return False
+            # What it had to say may be harmless; the end of the connection can still be read behind it.
+            connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        pass
+    return True
 
 
 def use(new_engine: Engine | None) -> None:

@@ -50,3 +50,5 @@ class ObjectOutcome:
     status_code: int | None = None
     text: str | None = None
     began_at: datetime | None = None
+    #: Of the file that was sent; an object that was replaced since has another one.
+    sha256: str | None = None

@@ -93,6 +93,7 @@ class ObjectOutcomeRow(Base):
     result: Mapped[str] = mapped_column(Text, comment="sent, warning, refused, unreadable, not reached")
     status_code: Mapped[int | None] = mapped_column(comment="DIMSE or HTTP status")
     text: Mapped[str | None] = mapped_column(Text)
+    sha256: Mapped[str | None] = mapped_column(Text, comment="of the file that was sent; NULL where no file was known")
     began_at: Mapped[datetime | None] = mapped_column(Instant)
     at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
 

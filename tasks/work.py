@@ -87,11 +87,26 @@ class Work:
             time.sleep(min(left, LOOK_EVERY_S))
 
     def record(
-        self, sop_uid: str, result: ObjectResult, status_code: int | None = None, text: str | None = None
+        self,
+        sop_uid: str,
+        result: ObjectResult,
+        status_code: int | None = None,
+        text: str | None = None,
+        *,
+        sha256: str | None = None,
     ) -> None:
-        """Note how one object ended; written to the database soon, and for certain when the run ends."""
+        """Note how one object ended; written to the database soon, and for certain when the run ends.
+
+        Args:
+            sop_uid: of the object.
+            result: how it ended.
+            status_code: DIMSE or HTTP status.
+            text: what an operator shall read.
+            sha256: of the file that was sent, 64 hexadecimal digits.
+        """
         self.trace("end", sop_uid)
-        self._outcomes.append(ObjectOutcome(sop_uid, result, status_code, text, self._began.pop(sop_uid, None)))
+        began = self._began.pop(sop_uid, None)
+        self._outcomes.append(ObjectOutcome(sop_uid, result, status_code, text, began, sha256))
         if len(self._outcomes) >= _FLUSH_AT:
             self.flush()
 
@@ -104,13 +119,17 @@ class Work:
         self._progress |= numbers
         self._progress_changed = True
 
-    def confirmed(self) -> set[str]:
-        """Return the SOP Instance UIDs that the destination has confirmed in this round of the task."""
+    def confirmed(self) -> dict[str, str | None]:
+        """Return what the destination has confirmed in this round of the task.
+
+        Returns:
+            for each SOP Instance UID the SHA-256 of the file that was confirmed last, None where it is not known.
+        """
         return self._ended_before(CONFIRMED)
 
     def refused(self) -> set[str]:
         """Return the SOP Instance UIDs whose sending failed before, in this round of the task."""
-        return self._ended_before({ObjectResult.REFUSED})
+        return set(self._ended_before({ObjectResult.REFUSED}))
 
     def not_ended(self, run_ids: Collection[int]) -> set[int]:
         """Return those of these runs, of any task, that have not ended."""
@@ -139,13 +158,17 @@ class Work:
                 os.close(self._trace)
                 self._trace = None
 
-    def _ended_before(self, results: Collection[ObjectResult]) -> set[str]:
-        query = select(ObjectOutcomeRow.sop_uid).where(
-            ObjectOutcomeRow.task_id == self.task.id,
-            ObjectOutcomeRow.round == self.task.round,
-            ObjectOutcomeRow.result.in_([result.value for result in results]),
+    def _ended_before(self, results: Collection[ObjectResult]) -> dict[str, str | None]:
+        query = (
+            select(ObjectOutcomeRow.sop_uid, ObjectOutcomeRow.sha256)
+            .where(
+                ObjectOutcomeRow.task_id == self.task.id,
+                ObjectOutcomeRow.round == self.task.round,
+                ObjectOutcomeRow.result.in_([result.value for result in results]),
+            )
+            .order_by(ObjectOutcomeRow.id)
         )
-        return db.insist(lambda session: set(session.scalars(query)))
+        return db.insist(lambda session: {sop_uid: sha256 for sop_uid, sha256 in session.execute(query)})
 
     def _write(self, session: Session, outcomes: Sequence[ObjectOutcome]) -> None:
         if outcomes:
@@ -156,6 +179,7 @@ class Work:
                         "run_id": self.run_id, "task_id": self.task.id, "round": self.task.round,
                         "sop_uid": outcome.sop_uid, "result": outcome.result.value,
                         "status_code": outcome.status_code, "text": outcome.text, "began_at": outcome.began_at,
+                        "sha256": outcome.sha256,
                     }
                     for outcome in outcomes
                 ],

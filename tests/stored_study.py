@@ -9,6 +9,7 @@ from typing import Any
 
 from archive import db
 from archive.storage import file_systems, ingest
+from archive.storage.choosing import Chooser
 from archive.storage.health import MARKER
 from config.device import Device, Exporter, FileSystem, FileSystemGroup
 from tasks.errors import TaskError
@@ -82,7 +83,7 @@ def stored(tmp_path: Path) -> Iterator[Archive]:
     factories.use_cluster(device)
     with db.transaction() as session:
         file_systems.ensure(session, device, tmp_path / "home")
-        target = file_systems.writable(session, device.name, online.id)
+    target = Chooser(device.name, online).current()
     for number, sop_uid in enumerate(OBJECTS):
         path = write_object(tmp_path / "in" / sop_uid, STUDY, SERIES[number // 2], sop_uid)
         ingest.store(target, [incoming(path)])

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from archive.dicom import commands, wire
+from archive.dicom import commands, pdu, wire
 
 #: Longest command set taken; a C-STORE-RQ has about 200 bytes.
 _LONGEST_COMMAND = 1 << 16
+#: Parts of a data set that may bring nothing; one is usual, at the end.
+_MOST_EMPTY = 1000
 
 
 class Received(NamedTuple):
@@ -35,7 +37,8 @@ def read_command(connection: wire.Wire) -> Received | None:
         if not pdv.is_command or pdv.context_id != context_id:
             raise connection.misbehaved(f"sent {_kind(pdv)} instead of the command in context {context_id}")
         parts.append(bytes(pdv.data))
-        size += len(pdv.data)
+        # Empty ones are not for nothing either.
+        size += pdu.PDV_HEADER.size + len(pdv.data)
         if size > _LONGEST_COMMAND:
             raise connection.misbehaved(f"sent a command of more than {_LONGEST_COMMAND} bytes")
         if pdv.is_last:
@@ -49,20 +52,24 @@ def read_data_set(connection: wire.Wire, context_id: int, within_s: float) -> It
     Args:
         connection: its command is read.
         context_id: of the command.
-        within_s: how long each piece may take.
+        within_s: how long the peer may send nothing, or less than is worth waiting for; 0 for any time.
 
     Raises:
         PeerAborted, PeerTimedOut, PeerMisbehaved: as `read_command`; the data set is not whole.
     """
-    is_last = False
+    is_last, empty = False, 0
+    connection.expect_steadily("next part of a data set", within_s)
     while not is_last:
-        connection.expect("next part of a data set", within_s)
         pdv = _next_pdv(connection)
         if pdv.is_command or pdv.context_id != context_id:
             raise connection.misbehaved(f"sent {_kind(pdv)} instead of the data set in context {context_id}")
         is_last = pdv.is_last
         if pdv.data:
             yield bytes(pdv.data)
+        else:
+            empty += 1
+            if empty > _MOST_EMPTY:
+                raise connection.misbehaved(f"sent a data set with more than {_MOST_EMPTY} empty parts")
 
 
 def _next_pdv(connection: wire.Wire) -> wire.Pdv:

@@ -29,6 +29,9 @@ class Context(NamedTuple):
     sop_class_uid: str
     transfer_syntax_uid: str
 
+    def __str__(self) -> str:
+        return f"SOP class {self.sop_class_uid} in transfer syntax {self.transfer_syntax_uid}"
+
 
 #: What C-ECHO needs: Verification in Implicit VR Little Endian, which every peer must take.
 VERIFICATION = Context("1.2.840.10008.1.1", "1.2.840.10008.1.2")

@@ -147,7 +147,7 @@ class Requestor:
             raise errors.PeerAborted(f"{self.peer}: the association is ended")
         answer = self._answers.get(context, "not asked for")
         if isinstance(answer, str):
-            raise errors.PeerRejected(f"{self.peer}: {_named(context)} not accepted: {answer}")
+            raise errors.PeerRejected(f"{self.peer}: {context} not accepted: {answer}")
         return answer
 
     def _next_message_id(self) -> int:
@@ -246,7 +246,3 @@ def _answer(asked: negotiation.ProposedContext, answer: negotiation.AnsweredCont
     if answer.transfer_syntax not in asked.transfer_syntaxes:
         return f"accepted with transfer syntax {answer.transfer_syntax!r}, which was not offered"
     return asked.id
-
-
-def _named(context: Context) -> str:
-    return f"SOP class {context.sop_class_uid} in transfer syntax {context.transfer_syntax_uid}"

@@ -20,9 +20,6 @@ from config.device import Device
 
 _log = structlog.get_logger()
 
-#: VR LO of Error Comment (0000,0902).
-_LONGEST_COMMENT = 64
-
 #: Nothing is wrong with the object: another time, or elsewhere, it can be stored.
 _NO_PLACE = (errors.StorageError, errors.NotConfigured, *db.OUTAGES)
 
@@ -108,9 +105,9 @@ class _Association:
             return self._refused(status.CANNOT_UNDERSTAND, refused)
         except Exception:  # noqa: BLE001  # the association stays: the next object may be stored
             _log.exception("object not stored", sop_uid=request.sop_uid)
-            return _status(status.PROCESSING_FAILURE, "an error of the archive, see its log")
+            return Status(status.PROCESSING_FAILURE, "an error of the archive, see its log")
         if ending is Ending.DIFFERS:
-            return _status(status.DUPLICATE_SOP_INSTANCE, "is here already with other bytes, which are kept")
+            return Status(status.DUPLICATE_SOP_INSTANCE, "is here already with other bytes, which are kept")
         return Status(status.SUCCESS)
 
     def _refused(self, code: int, why: Exception) -> Status:
@@ -119,8 +116,4 @@ class _Association:
         if text not in self._said:
             self._said.add(text)
             _log.warning("object refused", status=f"{code:04X}", reason=text)
-        return _status(code, text)
-
-
-def _status(code: int, comment: str) -> Status:
-    return Status(code, comment.encode("ascii", "replace").decode()[:_LONGEST_COMMENT])
+        return Status(code, text)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from archive import errors
 from archive.dicom import pdu
 from archive.dicom.fragments import Buffer, fragments
+from archive.dicom.patience import Patience
 from archive.dicom.peer import patience
 
 #: Bytes and buffers that one system call takes at most; IOV_MAX of Linux is 1024 buffers.
@@ -52,7 +53,7 @@ class Wire:
         """
         #: How the other end is called in errors.
         self.peer = peer
-        #: Called twice a second while the peer is waited for; what it raises ends the wait.
+        #: Called twice a second while bytes are waited for, come or go; what it raises ends that.
         self.waiting: Callable[[], None] = wait_on
         self._socket = connection
         self._send_s = patience(send_s)
@@ -62,7 +63,8 @@ class Wire:
         self._start = self._end = 0
         self._pdvs = self._buffer[:0]
         self._is_inside_pdu = False
-        self._expected, self._within_s, self._deadline = "PDU", 0.0, 0.0
+        self._patience = Patience("PDU", 0)
+        self._next_look = time.monotonic() + _LOOK_S
         self._is_tcp = connection.family in (socket.AF_INET, socket.AF_INET6)
         if self._is_tcp:
             with suppress(OSError):
@@ -83,8 +85,11 @@ class Wire:
 
     def expect(self, what: str, within_s: float) -> None:
         """Give the following reads a time, counted from now, 0 for any, and a name for what they wait for."""
-        self._expected, self._within_s = what, patience(within_s)
-        self._deadline = time.monotonic() + self._within_s
+        self._patience = Patience(what, within_s)
+
+    def expect_steadily(self, what: str, within_s: float) -> None:
+        """Give the following reads any time, as long as each span of this length brings what is worth waiting for."""
+        self._patience = Patience.of_steady(what, within_s)
 
     def read_pdu(self) -> tuple[int, memoryview]:
         """Return the type and the body of the next PDU; the body is overwritten by the next read.
@@ -123,7 +128,7 @@ class Wire:
             if kind == pdu.A_RELEASE_RQ:
                 return None
             if kind != pdu.P_DATA_TF:
-                raise self.misbehaved(f"sent a PDU of type {kind} instead of a {self._expected}")
+                raise self.misbehaved(f"sent a PDU of type {kind} instead of a {self._patience.what}")
             self._pdvs = body
         pdvs = self._pdvs
         length = int.from_bytes(pdvs[:4], "big")
@@ -137,13 +142,21 @@ class Wire:
         if self._start + length > len(self._buffer):
             self._move(length)
         while self._end - self._start < length:
-            remaining = self._deadline - time.monotonic()
-            try:
-                self._receive(min(max(remaining, 0.001), _LOOK_S))
-            except TimeoutError as error:
-                if remaining <= _LOOK_S:
-                    raise self._too_late(length) from error
-                self.waiting()
+            if self._patience.left_s <= 0:
+                held = self._end - self._start
+                raise errors.PeerTimedOut(f"{self.peer}: {self._patience.text(held, length)}")
+            began, before = time.monotonic(), self._end - self._start
+            with suppress(TimeoutError):
+                self._receive(min(max(self._patience.left_s, 0.001), _LOOK_S))
+            self._patience.waited(time.monotonic() - began, self._end - self._start - before)
+            self._look()
+
+    def _look(self) -> None:
+        """Ask whether to go on, unless that was asked just now."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_S
+            self.waiting()
 
     def _move(self, length: int) -> None:
         """Begin at the start of the buffer again, of a longer one for a long PDU of the negotiation."""
@@ -171,12 +184,6 @@ class Wire:
             raise errors.PeerAborted(f"{self.peer}: connection closed by the peer")
         self._end += received
 
-    def _too_late(self, length: int) -> errors.PeerTimedOut:
-        if self._end == self._start:
-            return errors.PeerTimedOut(f"{self.peer}: no {self._expected} within {self._within_s:g} s")
-        held = f"{self._end - self._start} of the at least {length} bytes of a PDU"
-        return errors.PeerTimedOut(f"{self.peer}: no {self._expected} within {self._within_s:g} s, only {held}")
-
     # --- writing
 
     def send(self, *pdus: Buffer) -> None:
@@ -192,6 +199,8 @@ class Wire:
             self._socket.settimeout(min(self._send_s, _LOOK_S))
             while rest:
                 rest = _unsent(rest, self._send_some(rest))
+                if rest:
+                    self._look()
         except TimeoutError as error:
             raise errors.PeerTimedOut(f"{self.peer}: took nothing of what was sent for {self._send_s:g} s") from error
         except OSError as error:
@@ -207,7 +216,7 @@ class Wire:
             except TimeoutError:
                 if time.monotonic() >= deadline:
                     raise
-                self.waiting()
+                self._look()
 
     def send_message(self, context_id: int, command: bytes, data: Iterable[Buffer] | None = None) -> None:
         """Send a command and its data set, which is taken as it comes.
@@ -225,6 +234,8 @@ class Wire:
             if held_bytes >= _BATCH_BYTES or len(batch) >= _BATCH_BUFFERS:
                 self.send(*batch)
                 batch, held_bytes = [], 0
+                # Between two PDUs: whoever ends here can say so.
+                self._look()
         if batch:
             self.send(*batch)
 

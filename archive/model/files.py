@@ -79,6 +79,8 @@ class UnlinkReason(StrEnum):
 
     #: Is being written; taken off in the transaction that indexes it, else the writer has died.
     STORING = "storing"
+    #: Was storing for too long; a sweep has taken it from its writer and removes what is there.
+    STRAY = "stray"
     #: Was written, but another process had indexed the same object before.
     DUPLICATE = "duplicate"
     #: Its file row was deleted.
@@ -212,7 +214,7 @@ class Unlink(Base):
     file_system_id: Mapped[int] = mapped_column(ForeignKey("file_system.id"), comment="Where the file lies")
     path: Mapped[str] = mapped_column(comment="Path below the root, separated by /; with .part while written")
     reason: Mapped[UnlinkReason] = mapped_column(
-        columns.choice(UnlinkReason), comment="storing, duplicate, deleted or replaced"
+        columns.choice(UnlinkReason), comment="storing, stray, duplicate, deleted or replaced"
     )
     size_bytes: Mapped[int] = mapped_column(
         BigInteger, server_default="0", comment="Bytes that unlinking frees; 0 while storing"

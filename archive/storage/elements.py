@@ -65,7 +65,7 @@ def pick(prefix: bytes, transfer_syntax_uid: str, wanted: Collection[int], last:
         Damaged: the bytes cannot be of such a data set, however they go on.
     """
     is_little = transfer_syntax_uid != BIG_ENDIAN
-    data = _inflated(prefix) if transfer_syntax_uid in _DEFLATED else prefix
+    data = _inflated(prefix) if is_deflated(transfer_syntax_uid) else prefix
     walk = _Walk(data, is_little, _is_implicit(data, transfer_syntax_uid == IMPLICIT))
     elements: dict[int, Raw] = {}
     at = 0
@@ -81,7 +81,14 @@ def pick(prefix: bytes, transfer_syntax_uid: str, wanted: Collection[int], last:
                 elements[tag] = Raw(vr.decode("ascii") if vr else None, data[start:at])
     except _Short:
         pass
+    if data is not prefix and len(data) == _MOST_INFLATED:
+        raise Damaged(f"its header does not end within the first {_MOST_INFLATED} bytes of what is deflated")
     return Picked(elements, False, is_little)
+
+
+def is_deflated(transfer_syntax_uid: str) -> bool:
+    """Tell whether a few bytes of this transfer syntax may be very many."""
+    return transfer_syntax_uid in _DEFLATED
 
 
 def _inflated(prefix: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Which file systems a device has: made from its configuration, and the one that new objects go to."""
+"""Which file systems a device has: made from its configuration; `choosing` says which takes new objects."""
 
 from __future__ import annotations
 
@@ -47,30 +47,6 @@ def ensure(session: Session, device: config_device.Device, home: Path) -> list[m
             made.append(known)
     session.flush()
     return made
-
-
-def writable(session: Session, device_name: str, group_id: str) -> model.FileSystem:
-    """Return the current file system of a group, checked to be healthy.
-
-    Raises:
-        StorageError: there is none, or it is not healthy; the text names path, finding and expectation.
-    """
-    current = session.scalar(
-        select(model.FileSystem).where(
-            model.FileSystem.owner_device == device_name,
-            model.FileSystem.group_id == group_id,
-            model.FileSystem.status == model.FileSystemStatus.CURRENT,
-        )
-    )
-    if current is None:
-        raise errors.StorageError(
-            f"Group {group_id} of device {device_name} has no file system with status RW+; "
-            f"the device has: {_listed(session, device_name)}"
-        )
-    problem = health.problem_of(current)
-    if problem is not None:
-        raise errors.StorageError(problem)
-    return current
 
 
 def storage_group(device: config_device.Device) -> config_device.FileSystemGroup:
@@ -157,12 +133,3 @@ def _end_of_chain(siblings: Sequence[model.FileSystem]) -> model.FileSystem:
         last = by_id[last.next_id]
         seen.add(last.id)
     return last
-
-
-def _listed(session: Session, device_name: str) -> str:
-    rows = session.execute(
-        select(model.FileSystem.group_id, model.FileSystem.path, model.FileSystem.status)
-        .where(model.FileSystem.owner_device == device_name)
-        .order_by(model.FileSystem.id)
-    ).all()
-    return ", ".join(f"{r.group_id} {r.path} ({r.status})" for r in rows) or "none"

@@ -33,6 +33,7 @@ class Placing:
         self._begun: tuple[Part, Name] | None = None
         #: Why file systems did not take this object, by number.
         self._refused: dict[int, str] = {}
+        self._is_settled = False
         self.file_system = chooser.current()
         self._begin_somewhere()
 
@@ -50,12 +51,25 @@ class Placing:
         """Write more of the object."""
         self._insist(lambda: self.part.append(chunk))
 
+    def settle(self) -> None:
+        """Make the file safe on disk under its name, here or not at all. Steps: `part`, `renamed`, `synced`."""
+        if self._is_settled:
+            return
+        part = self.part
+        part.sync()
+        self._after_step("part")
+        part.rename()
+        self._after_step("renamed")
+        files.sync_folders(part.root, [part.folder])
+        self._after_step("synced")
+        self._is_settled = True
+
     def finish(self) -> None:
-        """Make the file safe on disk under its name. Steps: `part`, `renamed`, `synced`."""
-        self._insist(self._settle)
+        """Make the file safe on disk under its name, on another file system if this one is full."""
+        self._insist(self.settle)
 
     def enter(self, index: Callable[[], T]) -> T:
-        """Run what indexes the file, once more with a new name if a sweep has cleared the one it had.
+        """Run what settles and indexes the file, once more with a new name if a sweep has cleared the one it had.
 
         What `index` raises as StorageError means that nothing was committed: the file is abandoned. After any other
         error nobody knows: the file stays, and the unlink list tells whether it is to be removed.
@@ -66,7 +80,6 @@ class Placing:
             except errors.Interrupted:
                 self._names.close()
                 self._begin_somewhere()
-                self.finish()
                 return index()
         except (errors.StorageError, errors.SourceError):
             self.abandon()
@@ -118,15 +131,7 @@ class Placing:
             raise
         self.abandon()
         self._begun = (part, name)
-
-    def _settle(self) -> None:
-        part = self.part
-        part.sync()
-        self._after_step("part")
-        part.rename()
-        self._after_step("renamed")
-        files.sync_folders(part.root, [part.folder])
-        self._after_step("synced")
+        self._is_settled = False
 
     def _give_back(self, name: Name) -> None:
         """Give a name back if nothing is on disk under it; of a disk that is not mounted nobody knows."""

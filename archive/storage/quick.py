@@ -6,22 +6,27 @@ meanwhile) is left to `storage.indexing`, which can do all of it, in more statem
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
+from typing import cast
 
-from sqlalchemy.exc import DataError, OperationalError
+import psycopg
+from sqlalchemy.exc import OperationalError
 
-from archive import db, ledger
-from archive.storage import rows, turns
+from archive import db, errors, ledger
+from archive.storage import rows
 from archive.storage.header import Header
 
-#: SQLSTATE.
-_DIVISION_BY_ZERO = "22012"
+#: The database gave up this transaction because of another one.
+_RACES = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
 # Each step takes what the one before returns, so locks are taken in the order of all writers: the study first.
 # A deleter locks the study as well: once we have it, the ledger row is there until our end or gone, and one that
 # is gone or changed since this statement began is not returned, because it is locked.
 # Without the first step nothing is changed. Without a later one all is undone, by a division by zero: that costs
-# a line in the server's log, but happens in races only, and spares every other object a BEGIN and a COMMIT.
+# a line in the server's log, but happens in races only, and spares every other object a look before the COMMIT.
+# It is sent without waiting for its end: the disk is waited for meanwhile.
 _ADD = """
     WITH study AS (
         UPDATE study SET num_instances = num_instances + 1, updated_at = now()
@@ -88,14 +93,39 @@ class Target:
         return is_known and rows.filled_by(header) <= self.filled
 
 
-def add(target: Target, pending: rows.Pending) -> bool:
+def add(target: Target, pending: rows.Pending, settle: Callable[[], None]) -> bool:
     """Index a new object, take its file off the unlink list and count its bytes, in a transaction of its own.
 
+    Args:
+        target: where it belongs.
+        pending: its file.
+        settle: makes the file safe on disk; runs while the database works, and before the commit.
+
     Returns:
-        False: it is not the usual object, and nothing was changed.
+        False: it is not the usual object, or its disk is full, and nothing was changed.
+
+    Raises:
+        StorageError: the disk refused otherwise; nothing was changed.
+        OperationalError: the database is away; whether it has committed is not known.
     """
+    with closing(db.engine().raw_connection()) as pooled:
+        connection = cast("psycopg.Connection[tuple[int]]", pooled.driver_connection)
+        try:
+            with connection.pipeline():
+                cursor = connection.execute(_ADD, _values(target, pending), prepare=True)
+                settle()
+                connection.commit()
+            return bool(cursor.fetchall()[0][0])
+        except (errors.NoSpace, psycopg.errors.DivisionByZero, *_RACES):
+            return False
+        except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
+            pooled.invalidate(exc)
+            raise OperationalError(None, None, exc) from exc
+
+
+def _values(target: Target, pending: rows.Pending) -> dict[str, object]:
     header, written = pending.header, pending.written
-    values = {
+    return {
         "study_id": target.study_id,
         "series_id": target.series_id,
         "file_system_id": target.file_system_id,
@@ -111,14 +141,3 @@ def add(target: Target, pending: rows.Pending) -> bool:
         "source": pending.source,
         "device_name": target.device_name,
     }
-    try:
-        with db.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            return bool(connection.exec_driver_sql(_ADD, values).scalar())
-    except DataError as exc:
-        if getattr(exc.orig, "sqlstate", None) == _DIVISION_BY_ZERO:
-            return False
-        raise
-    except OperationalError as exc:
-        if turns.is_race(exc):
-            return False
-        raise

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from archive import db, errors, ledger
-from archive.storage import duplicates, files, header, indexing, metadata, quick, rows, turns
+from archive.storage import duplicates, elements, files, header, indexing, metadata, quick, rows, turns
 from archive.storage.choosing import Chooser
 from archive.storage.header import Header
 from archive.storage.ingest import Ending
@@ -21,7 +21,8 @@ from archive.storage.naming import Names
 from archive.storage.placing import Placing
 from config.device import Device
 
-#: The header must lie in so many bytes, which are in memory at once; else it is read from the file.
+#: The header should lie in so many bytes, of which at most twice as many are in memory at once; else it is read from
+#: the file.
 _LARGEST_HEADER = 4 << 20
 
 #: Series that are known at once; a sender that goes back and forth between more takes the slower way.
@@ -96,8 +97,8 @@ class Reception:
             placing.append(beginning)
             for chunk in offered.chunks:
                 placing.append(chunk)
-            placing.finish()
             if found is None:
+                placing.finish()
                 found = _of_file(placing)
                 _require_announced(offered, found)
         except BaseException:
@@ -123,17 +124,22 @@ class Reception:
         return StoreResult(ending, size_bytes)
 
     def _indexed(self, placing: Placing, found: Header) -> Ending:
-        pending = rows.Pending(found, placing.part.written(), placing.name.unlink_id, self._source)
         key = (placing.file_system.id, found.study_uid, found.series_uid)
         target = self._targets.get(key)
         if target is not None and target.fits(found):
-            if quick.add(target, pending):
+            if quick.add(target, self._pending(placing, found), placing.settle):
                 return Ending.STORED
             del self._targets[key]
+        placing.finish()
+        pending = self._pending(placing, found)
+        key = (placing.file_system.id, found.study_uid, found.series_uid)
         ending, place = turns.in_turn(lambda session: self._index_thoroughly(session, placing, pending), found.sop_uid)
         if place is not None:
             self._learn(key, place, found)
         return ending
+
+    def _pending(self, placing: Placing, found: Header) -> rows.Pending:
+        return rows.Pending(found, placing.part.written(), placing.name.unlink_id, self._source)
 
     def _index_thoroughly(
         self, session: Session, placing: Placing, pending: rows.Pending
@@ -172,17 +178,22 @@ def _beginning(offered: Offered) -> tuple[bytes, Header | None]:
     Raises:
         NotStorable: it has no header that can be indexed.
     """
-    read = b""
+    read = bytearray()
     next_look = 0
     for chunk in offered.chunks:
-        read = read + chunk if read else bytes(chunk)
+        read += chunk
         if len(read) < next_look:
             continue
-        found = header.of_prefix(read, offered.transfer_syntax_uid)
+        whole = bytes(read)
+        found = header.of_prefix(whole, offered.transfer_syntax_uid)
+        if found is None and len(read) > _LARGEST_HEADER and elements.is_deflated(offered.transfer_syntax_uid):
+            # Whoever reads it from the file inflates all of it, and that may be more than any memory takes.
+            raise errors.NotStorable(f"its header does not end within {len(read)} deflated bytes")
         if found is not None or len(read) > _LARGEST_HEADER:
-            return read, found
+            return whole, found
         next_look = 2 * len(read)
-    return read, header.of_prefix(read, offered.transfer_syntax_uid, is_whole=True)
+    whole = bytes(read)
+    return whole, header.of_prefix(whole, offered.transfer_syntax_uid, is_whole=True)
 
 
 def _of_file(placing: Placing) -> Header:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from archive.errors import SourceError
 from archive.query import StoredObject
@@ -26,6 +26,17 @@ def status_of(confirmed: int, failed: int, partial_success: str) -> Status:
     if not failed:
         return Status.COMPLETED
     return Status(partial_success) if confirmed else Status.FAILED
+
+
+def confirmed(objects: Iterable[StoredObject], work: Work) -> set[str]:
+    """Return the SOP Instance UIDs of what the destination has as it is stored now: it may have been replaced since."""
+    digests = work.confirmed()
+    return {item.sop_uid for item in objects if item.sop_uid in digests and _is_same(digests[item.sop_uid], item.sha256)}
+
+
+def _is_same(sent: str | None, stored: str | None) -> bool:
+    """Compare digests; where one is not known, the word of the destination is all there is."""
+    return sent is None or stored is None or sent == stored
 
 
 class Tally:
@@ -119,7 +130,7 @@ class Tally:
 
     def _end(self, item: StoredObject, result: ObjectResult, status_code: int | None, text: str | None = None) -> None:
         del self._open[item.sop_uid]
-        self._work.record(item.sop_uid, result, status_code, text)
+        self._work.record(item.sop_uid, result, status_code, text, sha256=item.sha256)
         self._tell()
 
     def _tell(self) -> None:

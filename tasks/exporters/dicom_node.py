@@ -1,11 +1,12 @@
-"""`dicom:AET` stores objects at a DICOM node of the directory (C-STORE), unchanged and each at most once.
+"""`dicom:AET` stores objects at a DICOM node of the directory (C-STORE), unchanged.
 
-What was confirmed is never sent again. An object whose answer was lost may be: nobody knows whether it arrived.
+What is known to be confirmed is not sent again, unless it was replaced since. An object is sent again whose answer
+was lost, or not yet written when the run was lost: nobody knows whether it arrived.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from itertools import islice
 
@@ -20,6 +21,7 @@ from archive.storage import copying, reading
 from config.device import Device, Exporter
 from tasks import destinations
 from tasks.errors import DestinationError, InvalidError
+from tasks.exporters import counting
 from tasks.exporters.counting import Tally
 from tasks.outcome import Outcome
 from tasks.work import Work
@@ -50,13 +52,14 @@ class DicomNode:
                 address and cause. What it had confirmed before stays confirmed.
             PermanentError: files of the study are gone; all that is left was sent.
         """
-        tally = Tally(exporter, objects, work, done=work.confirmed())
+        tally = Tally(exporter, objects, work, done=counting.confirmed(objects, work))
         name = f"dicom:{exporter.target}"
         try:
             transfer = _Transfer(exporter, work, tally)
-            transfer.send(_sendable(tally, work))
+            transfer.send()
         except (PeerError, _NoRoom) as error:
-            destinations.failed(name, work.run_id, str(error))
+            if isinstance(error, _NoRoom) or transfer.blames_the_node:
+                destinations.failed(name, work.run_id, str(error))
             raise DestinationError(f"{tally.text()}: {error}") from error
         finally:
             tally.close()
@@ -82,15 +85,31 @@ class _Transfer:
         self._in_flight: StoredObject | None = None
         #: The node has said something about an object.
         self.was_answered = False
+        #: The last association that was asked for came to be.
+        self._is_accepted = False
+        self._has_confirmed = False
+        self._failed_before: Collection[str] = ()
+        self._tried: set[str] = set()
 
-    def send(self, objects: Sequence[StoredObject]) -> None:
-        """Send the objects.
+    @property
+    def blames_the_node(self) -> bool:
+        """Tell whether an association that broke says something about the node, and not about an object.
+
+        Who accepts associations and has confirmed something in this run, or was only asked for what failed before,
+        is there: an object at which it aborts each time shall not keep all others from it.
+        """
+        return not self._is_accepted or not (self._has_confirmed or self._tried <= set(self._failed_before))
+
+    def send(self) -> None:
+        """Send what can be read; what could not be sent before goes last, so that it holds up no other object.
 
         Raises:
             PeerError: an association could not be made, settled nothing, or hangs again.
             _NoRoom: the node is full.
         """
-        waiting, silences = list(objects), 0
+        found = _readable(self._tally)
+        self._failed_before = self._work.refused() if found else ()
+        waiting, silences = sorted(found, key=lambda item: item.sop_uid in self._failed_before), 0
         while waiting:
             before = self._tally.settled
             try:
@@ -110,9 +129,11 @@ class _Transfer:
         # What was confirmed is written before anything may take long.
         self._work.flush()
         self._work.check_stop()
+        self._is_accepted = False
         with requestor.associate(
             self._peer, self._calling, contexts, self._limits, waiting=self._work.check_stop
         ) as association:
+            self._is_accepted = True
             asked = frozenset(contexts)
             full = self._send_each(association, [item for item in waiting if _context_of(item) in asked])
         if full is not None:
@@ -125,8 +146,7 @@ class _Transfer:
             context = _context_of(item)
             refusal = association.refusal(context)
             if refusal is not None:
-                what = f"SOP class {context.sop_class_uid} in transfer syntax {context.transfer_syntax_uid}"
-                self._tally.refused(item, f"{self._peer}: {what} not accepted: {refusal}")
+                self._tally.refused(item, f"{self._peer}: {context} not accepted: {refusal}")
                 continue
             status = self._send_one(association, item)
             if status is not None and status.is_out_of_resources:
@@ -141,8 +161,10 @@ class _Transfer:
                 self._tally.unreadable(item, error)
                 return None
             self._in_flight = item
+            self._tried.add(item.sop_uid)
             status = association.store(item.sop_uid, _context_of(item), chunks)
         self._in_flight, self.was_answered = None, True
+        self._has_confirmed |= status.is_success or status.is_warning
         if status.is_success:
             self._tally.sent(item, status.code)
         elif status.is_warning:
@@ -171,8 +193,8 @@ class _Transfer:
         self._tally.unreadable(self._in_flight, error)
 
 
-def _sendable(tally: Tally, work: Work) -> list[StoredObject]:
-    """Return what can be read; what could not be sent before goes last, so that it holds up no other object."""
+def _readable(tally: Tally) -> list[StoredObject]:
+    """Return the objects that have a file; the others are settled by that."""
     found = []
     for item in tally.missing:
         try:
@@ -180,12 +202,11 @@ def _sendable(tally: Tally, work: Work) -> list[StoredObject]:
             found.append(item)
         except SourceError as error:
             tally.unreadable(item, error)
-    failed_before = work.refused() if found else set()
-    return sorted(found, key=lambda item: item.sop_uid in failed_before)
+    return found
 
 
 def _context_of(item: StoredObject) -> Context:
-    assert item.transfer_syntax_uid is not None  # noqa: S101 - it has a file, see _sendable
+    assert item.transfer_syntax_uid is not None  # noqa: S101 - it has a file, see _readable
     return Context(item.sop_class_uid, item.transfer_syntax_uid)
 
 

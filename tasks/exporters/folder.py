@@ -17,6 +17,7 @@ from config import settings
 from config.device import Device, Exporter
 from config.errors import SettingsError
 from tasks.errors import InvalidError, TaskError
+from tasks.exporters import counting
 from tasks.exporters.counting import Tally
 from tasks.outcome import Outcome
 from tasks.work import Work, now_s
@@ -78,7 +79,7 @@ def path_of(item: StoredObject, root: Path) -> Path:
 
 
 def _already_there(objects: Sequence[StoredObject], root: Path, work: Work) -> set[str]:
-    confirmed = work.confirmed()
+    confirmed = counting.confirmed(objects, work)
     return {
         item.sop_uid
         for item in objects

@@ -130,6 +130,12 @@ def upgrade() -> None:
             comment="AE title that sent the object; null: it was imported. A copy has that of what it was copied from",
         ),
     )
+    op.add_column(
+        "object_outcome",
+        sa.Column(
+            "sha256", sa.Text(), nullable=True, comment="of the file that was sent; NULL where no file was known"
+        ),
+    )
     op.create_index(
         op.f("ix_study_on_file_system_mark_task_id"),
         "study_on_file_system",

@@ -9,6 +9,7 @@ from archive_agreement import archive_a
 
 from archive import db, model
 from archive.storage import file_systems
+from archive.storage.choosing import Chooser
 
 
 @pytest.fixture
@@ -22,5 +23,4 @@ def home(database: str, tmp_path: Path) -> Path:
 @pytest.fixture
 def online(home: Path) -> model.FileSystem:
     """The file system that new objects go to."""
-    with db.transaction() as session:
-        return file_systems.writable(session, "archive-a", "ONLINE_STORAGE")
+    return Chooser("archive-a", archive_a().file_system_groups["ONLINE_STORAGE"]).current()

@@ -15,7 +15,8 @@ from pathlib import Path
 from archive_agreement import archive_a, incoming
 
 from archive import db
-from archive.storage import file_systems, importing, ingest
+from archive.storage import importing, ingest
+from archive.storage.choosing import Chooser
 
 
 def main(url: str, home: str, folder: str, step: str = "", count: str = "1") -> None:
@@ -32,8 +33,7 @@ def main(url: str, home: str, folder: str, step: str = "", count: str = "1") -> 
         if not left:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with db.transaction() as session:
-        target = file_systems.writable(session, "archive-a", "ONLINE_STORAGE")
+    target = Chooser("archive-a", archive_a().file_system_groups["ONLINE_STORAGE"]).current()
     ingest.store(target, [incoming(p) for p in sorted(Path(folder).iterdir())], after_step=die_after)
 
 

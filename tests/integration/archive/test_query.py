@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from archive_agreement import incoming, write_object
+from archive_agreement import archive_a, incoming, write_object
 from sqlalchemy import select, update
 
 from archive import db, model, query
-from archive.storage import file_systems, ingest
 from archive.storage import files as storage_files
+from archive.storage import ingest
+from archive.storage.choosing import Chooser
 
 
 @pytest.fixture
@@ -28,8 +29,8 @@ def stored(online: model.FileSystem, tmp_path: Path) -> model.FileSystem:
 
 
 def copy_to_nearline(sop_uid: str) -> None:
+    target = Chooser("archive-a", archive_a().file_system_groups["NEARLINE_STORAGE"]).current()
     with db.transaction() as session:
-        target = file_systems.writable(session, "archive-a", "NEARLINE_STORAGE")
         rows = select(model.File).join(model.Instance, model.Instance.id == model.File.instance_id)
         row = session.scalars(rows.where(model.Instance.sop_uid == sop_uid)).one()
         source = session.get_one(model.FileSystem, row.file_system_id)

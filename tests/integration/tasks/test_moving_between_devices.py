@@ -12,6 +12,7 @@ import pytest
 
 from archive import db
 from archive.storage import file_systems, ingest
+from archive.storage.choosing import Chooser
 from config.device import ApplicationEntity, Cluster, Device, Exporter, FileSystem, FileSystemGroup, Queue
 from tasks import operations
 from tasks.errors import ConflictError, InvalidError
@@ -185,7 +186,7 @@ def stored(cluster: Cluster, tmp_path: Path) -> Iterator[None]:
     factories.use_cluster(a, factories.device("archive-b", exporters=exporters))
     with db.transaction() as session:
         file_systems.ensure(session, a, tmp_path)
-        targets = [file_systems.writable(session, "archive-a", group) for group in groups]
+    targets = [Chooser("archive-a", group).current() for group in groups.values()]
     for number, target in enumerate(targets, 1):
         path = write_object(tmp_path / str(number), f"1.2.{number}", f"1.2.{number}.1", f"1.2.{number}.1.1")
         ingest.store(target, [incoming(path)])

@@ -159,11 +159,12 @@ def _uids() -> list[bytes]:
     return [element(tag, "UI", uid.encode() + b"\0") for tag, uid in UIDS.items()]
 
 
-def test_bomb_is_not_inflated_whole() -> None:
+def test_bomb_is_not_inflated_whole_and_refused() -> None:
     packed = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     content = packed.compress(data_set(struct.pack("<HH2sHI", 9, 0x1001, b"OB", 0, 1 << 30)) + bytes(100 << 20))
 
-    assert header.of_prefix(content, elements.DEFLATED) is None
+    with pytest.raises(errors.NotStorable, match="does not end within the first 16777216 bytes"):
+        header.of_prefix(content, elements.DEFLATED)
 
 
 def test_threads_decode_without_a_warning() -> None:
