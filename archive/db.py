@@ -15,6 +15,7 @@ from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase, Session
 
+from archive.answering import Connection
 from config import settings
 
 #: One rule per kind of constraint, so that migrations can name what they drop.
@@ -35,6 +36,16 @@ class Base(DeclarativeBase):
 
 #: What a database that is away, starting, or overloaded raises; running the transaction again may help.
 OUTAGES = (OperationalError, InterfaceError, PoolTimeoutError)
+
+#: Parameters of libpq. A server whose machine is gone is noticed within 30 s: `tcp_user_timeout` (ms) while something
+#: is on its way there, else by the probes. Local sockets have neither, and no machine in between.
+_CONNECTING = {
+    "connect_timeout": 5,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 #: Seconds between two tries of a transaction while the database is away.
 _RETRY_EVERY_S = 0.5
@@ -58,7 +69,14 @@ def engine() -> Engine:
     return _engine
 
 
-def make_engine(url: str, *, pool_size: int = 5, application_name: str = "arcfleet", pre_ping: bool = True) -> Engine:
+def make_engine(
+    url: str,
+    *,
+    pool_size: int = 5,
+    application_name: str = "arcfleet",
+    pre_ping: bool = True,
+    answer_s: float | None = None,
+) -> Engine:
     """Return an engine for a `postgresql://` URL; every session speaks UTC and times out on a dead server.
 
     Args:
@@ -66,7 +84,12 @@ def make_engine(url: str, *, pool_size: int = 5, application_name: str = "arcfle
         pool_size: connections that are kept; twice as many may be open.
         application_name: as the server shows it.
         pre_ping: look whether a connection still lives before each use; who insists anyway does without.
+        answer_s: how long a statement may take, a server that is frozen included; None: any time.
     """
+    options = "-c timezone=UTC"
+    if answer_s is not None:
+        # The server gives up first; it can say so, and the connection lives on.
+        options += f" -c statement_timeout={int(answer_s * 1000 * 0.9)}"
     made = create_engine(
         url.replace("postgresql://", "postgresql+psycopg://", 1),
         pool_size=pool_size,
@@ -74,8 +97,14 @@ def make_engine(url: str, *, pool_size: int = 5, application_name: str = "arcfle
         pool_timeout=10,
         # What waits for a lock reads what was committed meanwhile, whatever the database's default is.
         isolation_level="READ COMMITTED",
-        connect_args={"connect_timeout": 5, "application_name": application_name, "options": "-c timezone=UTC"},
+        connect_args={**_CONNECTING, "application_name": application_name, "options": options},
     )
+
+    @event.listens_for(made, "do_connect")
+    def _connect(_dialect: Any, _record: Any, arguments: Any, named: Any) -> psycopg.Connection[Any]:
+        connection = Connection.connect(*arguments, **named)
+        connection.answer_s = answer_s
+        return connection
 
     @event.listens_for(made, "connect")
     def _tune(dbapi_connection: Any, _record: Any) -> None:

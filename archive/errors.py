@@ -15,8 +15,16 @@ class StorageError(ArchiveError):
     """A file system or a file on it is not as it must be; may be mended, so a retry makes sense."""
 
 
-class NoSpace(StorageError):
+class Unfit(StorageError):
+    """A file system does not take the object; another one of the group may."""
+
+
+class NoSpace(Unfit):
     """The file system has no bytes, no inodes or no quota left."""
+
+
+class NotMounted(Unfit):
+    """The disk of the file system was unmounted, or another one mounted there, while a file was written."""
 
 
 class NoPlace(StorageError):

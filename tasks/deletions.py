@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from archive import db, model
 from archive.storage import deletion, deletion_facts, marking, reports
 from archive.storage.deletion import Deletable, Facts, Kept, Reason, Terms, Trigger
 from archive.storage.deletion_facts import Disks
+from archive.storage.file_systems import reachable_by
 from archive.storage.marking import Candidate, NewMark
 from config.device import Device, FileSystemGroup
 from tasks import jobs, slots, store
@@ -28,6 +29,9 @@ from tasks.record import NewTask, Task, TaskView
 from tasks.state import WAITING
 from tasks.store import By
 from tasks.stored import SCHEDULE_DELETIONS
+
+#: Seconds after which a look has the disks looked at again; several times within `reports.COUNTS_FOR`.
+_REFRESH_EVERY_S = 30.0
 
 #: What a look without any candidate says.
 _WITHOUT_TRIGGER = "nothing to do: DeleteStudyIfNotAccessedFor is not set"
@@ -70,18 +74,27 @@ class Explained:
     verdicts: Mapping[Trigger, Deletable | Kept]
 
 
-def schedule_studies(device: Device, group: FileSystemGroup, by: By) -> str:
+def schedule_studies(
+    device: Device, group: FileSystemGroup, asked: Asked, refresh: Callable[[], object] | None = None
+) -> str:
     """Mark the studies of a group that nobody used for long and that no rule keeps; return what was done.
+
+    Args:
+        device: the owner of the group.
+        group: whose rules hold.
+        asked: who wants it; of beat it is beat.
+        refresh: look at the disks of the device, called before and now and then, where they are mounted; None: what
+            their owner reports must do.
 
     Raises:
         ConflictError: somebody does so just now; the text says since when.
         InvalidError: the device has no queue for it.
     """
     job = Job(device.name, group.id, SCHEDULE_DELETIONS)
-    with _alone(job), jobs.recorded(job) as record:
+    with jobs.alone(job, "studies are being scheduled for deletion"), jobs.recorded(job) as record:
         _require_queue(device)
         ended = end_obsolete(device)
-        look = _by_age(device, group, Asked(by))
+        look = _by_age(device, group, asked, _Refreshed(refresh))
         record.said = _WITHOUT_TRIGGER if look is None else str(look)
         if ended:
             record.said += f"; {ended} tasks canceled whose mark was gone"
@@ -116,7 +129,7 @@ def explain(device: Device, group: FileSystemGroup, study_uid: str) -> list[Expl
     """
     with db.transaction() as session:
         chosen = _places(session, device, group, study_uid)
-        found = deletion_facts.read(session, [one.place for one in chosen], _reported(session), TaskSide())
+        found = deletion_facts.read(session, [one.place for one in chosen], _reported(session, device), TaskSide())
     terms = {trigger: deletion.terms_of(group, device.name, trigger) for trigger in Trigger}
     return [
         Explained(facts, {trigger: deletion.classify(facts, asked) for trigger, asked in terms.items()})
@@ -152,7 +165,21 @@ class _Order:
     asked: Asked
 
 
-def _by_age(device: Device, group: FileSystemGroup, asked: Asked) -> Look | None:
+class _Refreshed:
+    """Keeps the reports of the disks from going stale during a long look."""
+
+    def __init__(self, refresh: Callable[[], object] | None) -> None:
+        self._refresh = refresh
+        self._last_s: float | None = None
+
+    def before_page(self) -> None:
+        now_s = time.monotonic()
+        if self._refresh is not None and (self._last_s is None or now_s - self._last_s >= _REFRESH_EVERY_S):
+            self._refresh()
+            self._last_s = now_s
+
+
+def _by_age(device: Device, group: FileSystemGroup, asked: Asked, refreshed: _Refreshed) -> Look | None:
     terms = deletion.terms_of(group, device.name, Trigger.AGE)
     if terms.not_accessed_for is None:
         return None
@@ -163,6 +190,7 @@ def _by_age(device: Device, group: FileSystemGroup, asked: Asked) -> Look | None
         before: datetime = session.scalars(select(func.now() - terms.not_accessed_for)).one()
         systems = list(session.scalars(_writable(device, group)))
     while True:
+        refreshed.before_page()
         with db.transaction() as session:
             page = marking.candidates(session, systems, before, after, group.schedule_batch_size)
             if page:
@@ -174,7 +202,8 @@ def _by_age(device: Device, group: FileSystemGroup, asked: Asked) -> Look | None
 
 def _mark(session: Session, order: _Order, chosen: Sequence[Candidate], look: Look) -> None:
     """Judge these studies, and mark those that no rule keeps, each with a task of its own."""
-    facts = deletion_facts.read(session, [one.place for one in chosen], _reported(session), TaskSide())
+    disks = _reported(session, order.device)
+    facts = deletion_facts.read(session, [one.place for one in chosen], disks, TaskSide())
     free: list[tuple[Candidate, Facts, Deletable]] = []
     for one in chosen:
         if one.place not in facts:
@@ -241,36 +270,13 @@ def _writable(device: Device, group: FileSystemGroup) -> Any:
     )
 
 
-def _reported(session: Session) -> Disks:
-    """What the owners say of their disks: a mark may be set from anywhere, the run looks for itself."""
-    return Disks(reports.problems(session, session.scalars(select(model.FileSystem))))
+def _reported(session: Session, device: Device) -> Disks:
+    """What the owners say of their disks: a mark may be set from anywhere, the run of this device looks for itself."""
+    systems = session.scalars(select(model.FileSystem)).all()
+    unmounted = frozenset(one.id for one in systems if not reachable_by(one, device.name))
+    return Disks(reports.problems(session, systems), unmounted=unmounted)
 
 
 def _require_queue(device: Device) -> None:
     if QUEUE not in device.queues:
         raise InvalidError(f"No Queue configured with name:{QUEUE} at Device{{name={device.name}}}")
-
-
-@contextmanager
-def _alone(job: Job) -> Iterator[None]:
-    """Let one at a time do this job; the lock is gone with the process that holds it.
-
-    Raises:
-        ConflictError: somebody does it just now.
-    """
-    key = func.hashtextextended("/".join(job), 2)
-    with db.engine().connect() as connection:
-        has_it = connection.scalar(select(func.pg_try_advisory_lock(key)))
-        connection.commit()
-        if not has_it:
-            with db.transaction() as session:
-                row = jobs.last(session, job)
-            since = f" since {row.started_at:%Y-%m-%d %H:%M:%S %Z}" if row is not None and row.started_at else ""
-            raise ConflictError(
-                f"Group {job.group} of device {job.device}: studies are being scheduled for deletion{since}"
-            )
-        try:
-            yield
-        finally:
-            connection.scalar(select(func.pg_advisory_unlock(key)))
-            connection.commit()

@@ -8,13 +8,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Update, text, update
+from sqlalchemy import Update, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from archive import db
 from tasks.control import HousekeepingJob
-from tasks.errors import TaskError
+from tasks.errors import ConflictError, TaskError
 from tasks.slots import NOW
+
+#: Interval of a job that only runs when somebody asks for it.
+BY_REQUEST_S = 0.0
+#: When such a job runs next, in as good as never.
+_NEVER = timedelta(days=365 * 100)
 
 
 class Job(NamedTuple):
@@ -33,10 +39,39 @@ class Record:
 
 
 @contextmanager
+def alone(job: Job, doing: str) -> Iterator[None]:
+    """Let one at a time do this job; the lock is gone with the process that holds it.
+
+    Raises:
+        ConflictError: somebody does it just now; the text says what, by `doing`, and since when.
+    """
+    key = func.hashtextextended("/".join(job), 2)
+    with db.engine().connect() as connection:
+        has_it = connection.scalar(select(func.pg_try_advisory_lock(key)))
+        connection.commit()
+        if not has_it:
+            with db.transaction() as session:
+                row = last(session, job)
+            since = f" since {row.started_at:%Y-%m-%d %H:%M:%S %Z}" if row is not None and row.started_at else ""
+            raise ConflictError(f"Group {job.group} of device {job.device}: {doing}{since}")
+        try:
+            yield
+        finally:
+            connection.scalar(select(func.pg_advisory_unlock(key)))
+            connection.commit()
+
+
+@contextmanager
 def recorded(job: Job) -> Iterator[Record]:
-    """Note begin, end and result of the job that the block does."""
+    """Note begin, end and result of the job that the block does; also of one that beat does not know."""
+    row = insert(HousekeepingJob).values(
+        device=job.device, file_system_group=job.group, job=job.name, interval_s=BY_REQUEST_S,
+        next_run_at=NOW + _NEVER, started_at=NOW,
+    )  # fmt: skip
     with db.transaction() as session:
-        session.execute(_this(job).values(started_at=NOW))
+        session.execute(
+            row.on_conflict_do_update(index_elements=["device", "file_system_group", "job"], set_={"started_at": NOW})
+        )
     record = Record()
     try:
         yield record
@@ -63,7 +98,7 @@ def wake(session: Session, device: str, groups: list[str], name: str, pause: tim
 
 
 def last(session: Session, job: Job) -> HousekeepingJob | None:
-    """Return what is known of a job; None: it is not configured, or beat has not seen it yet."""
+    """Return what is known of a job; None: it never ran, and beat has not seen it yet."""
     return session.get(HousekeepingJob, job)
 
 

@@ -93,7 +93,10 @@ def schedule(
         if once and before:
             return Scheduled(_made_before(session, once, before[0]), repeated=True)
         waiting = None if allow_duplicate else _equal_waiting(session, checked, equal_on or (new.device,))
-        scheduled = Scheduled(waiting or _insert(session, [checked], by)[0], existed=waiting is not None)
+        task = waiting or store.insert_tasks(session, [checked], by)[0]
+        # Also of a task that waits: it may have been due for so long that it kept the study no more.
+        pins.give_back_marks(session, [task])
+        scheduled = Scheduled(task, existed=waiting is not None)
         if once:
             idempotency.remember(session, once, [scheduled.task.id])
         return scheduled
@@ -108,13 +111,9 @@ def schedule_all(new: Sequence[NewTask], by: By) -> list[TaskView]:
     """
     checked = [kind_of(task.kind).validate(task, our_device(task.device)) for task in new]
     with db.transaction() as session:
-        return _insert(session, checked, by)
-
-
-def _insert(session: Session, new: Sequence[NewTask], by: By) -> list[TaskView]:
-    made = store.insert_tasks(session, new, by)
-    pins.give_back_marks(session, made)
-    return made
+        made = store.insert_tasks(session, checked, by)
+        pins.give_back_marks(session, made)
+        return made
 
 
 def our_device(name: str) -> Device:

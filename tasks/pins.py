@@ -15,7 +15,7 @@ from tasks.marks import KIND
 from tasks.record import Task
 from tasks.registry import load_kinds
 from tasks.run import Run
-from tasks.state import DONE, WAITING, Status
+from tasks.state import DONE, Status
 
 
 class _Task(Protocol):
@@ -53,16 +53,15 @@ class TaskSide:
         return {uid: tuple(pins[task_id] for task_id in sorted(pins)) for uid, pins in found.items()}
 
     def marks(self, session: Session, task_ids: Collection[int]) -> Mapping[int, Mark]:
-        """Return those of these tasks that have not ended, or have FAILED: somebody must decide about them."""
-        rows = session.execute(
-            select(Task.id, Task.status).where(
-                Task.id.in_(task_ids), Task.kind == KIND, Task.status.in_([status.value for status in _COUNTING])
+        """Return those of these tasks that have not ended: a mark counts only as long as its task may delete."""
+        rows = session.scalars(
+            select(Task.id).where(
+                Task.id.in_(task_ids),
+                Task.kind == KIND,
+                Task.status.in_([status.value for status in Status if status not in DONE]),
             )
         )
-        return {task_id: Mark(task_id, has_failed=status == Status.FAILED) for task_id, status in rows}
-
-
-_COUNTING = WAITING | {Status.IN_PROCESS, Status.FAILED}
+        return {task_id: Mark(task_id) for task_id in rows}
 
 
 def give_back_marks(session: Session, tasks: Iterable[_Task]) -> None:

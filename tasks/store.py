@@ -198,7 +198,8 @@ def report(session: Session, task_id: int, run_id: int, said: Report, by: By) ->
         return None
     after = state.next_status(before, said.event, came_from=Status(run.came_from))
     values = {"task": task_id, "run": run_id, "before": before, "after": after, **_said(said, by)}
-    if said.event is Event.DROP:
+    if said.event in (Event.DROP, Event.FAIL) and row is not None and row["kind"] == marks.KIND:
+        # A task that is done marks nothing: the study may be marked anew, if the rules let it go then.
         marks.clear(session, [task_id])
     return after if session.execute(_REPORT, values).one_or_none() is not None else None
 

@@ -168,7 +168,7 @@ class Work:
             )
             .order_by(ObjectOutcomeRow.id)
         )
-        return db.insist(lambda session: {sop_uid: sha256 for sop_uid, sha256 in session.execute(query)})
+        return db.insist(lambda session: {row.sop_uid: row.sha256 for row in session.execute(query)})
 
     def _write(self, session: Session, outcomes: Sequence[ObjectOutcome]) -> None:
         if outcomes:

@@ -88,7 +88,7 @@ def stored(tmp_path: Path) -> Iterator[Archive]:
         path = write_object(tmp_path / "in" / sop_uid, STUDY, SERIES[number // 2], sop_uid)
         ingest.store(target, [incoming(path)])
     yield Archive(device, tmp_path / "out", tmp_path / "trace")
-    for table in ("study_on_file_system", "file", "instance", "series", "study", "patient", "bytes_received"):
+    for table in ("study_on_file_system", "file", "instance", "series", "study", "patient", "bytes_received", "unlink"):
         factories.sql(f"DELETE FROM {table}")
     factories.sql("DELETE FROM file_system")
 

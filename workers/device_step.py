@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from archive import configuration, db
 from config import settings
 from config.device import Device
-from tasks import slots
+from tasks import deletion_task, slots
 from tasks.control import DEAD_AFTER, WorkerNode
 from workers import beat, dispatch, revoke, version
 from workers.execute import Node
@@ -27,7 +27,7 @@ from workers.queues import channel_of, declared, ids_of
 
 _log = structlog.get_logger()
 
-#: Processes of a housekeeping node: one deletes, one answers what beat sends.
+#: Processes of a housekeeping node besides those that delete: they do what beat sends, also while one is long.
 HOUSEKEEPING_PROCESSES = 2
 
 #: Seconds between two looks for a database that is away at the start.
@@ -48,7 +48,7 @@ class DeviceStep(bootsteps.Step):  # type: ignore[misc]
         # `celery worker` without -n calls itself celery@host.
         name, _, host = parent.hostname.partition("@")
         most = int(options.get("concurrency") or MOST_PROCESSES)
-        self.wanted = HOUSEKEEPING_PROCESSES if housekeeping else _processes(found, most)
+        self.wanted = housekeeping_processes(found) if housekeeping else _processes(found, most)
         node = _register(found.name, channel, None if name == "celery" else name, host, self.wanted)
         parent.hostname = node.name
         parent.concurrency = parent.min_concurrency = self.wanted
@@ -76,6 +76,7 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         self._worker = parent
+        self._heartbeat: Heartbeat | None = None
 
     def start(self, parent: Any) -> None:
         """Start heartbeat and dispatcher, and tell them when runs die and when the worker stops."""
@@ -85,6 +86,7 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         stand_in = beat.Tick(binding.node.name, dispatcher)
         heartbeat = Heartbeat(binding.node, binding.device, engine, held_runs, self._follow, stand_in)
         heartbeat.start()
+        self._heartbeat = heartbeat
 
         def ready(**_: Any) -> None:
             dispatcher.look_again(binding.device, all_of_them=True)
@@ -112,8 +114,13 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         signals.worker_shutting_down.connect(stopping, weak=False)
         signals.worker_shutdown.connect(stopped, weak=False)
 
-    def stop(self, parent: Any) -> None:
-        """Do nothing yet: runs still end, and their leases must be renewed meanwhile."""
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery gives it
+        """Ask runs to stop, and end nothing yet: their leases must be renewed until they have.
+
+        A shutdown by remote control sends no signal of its own; the pool, which waits for its runs, stops after us.
+        """
+        if self._heartbeat is not None:
+            self._heartbeat.shut_down()
 
     terminate = stop
 
@@ -186,6 +193,12 @@ def _device(name: str | None) -> Device:
 
 def _processes(device: Device, most: int) -> int:
     return max(1, min(most, sum(queue.max_tasks_parallel for queue in device.queues.values())))
+
+
+def housekeeping_processes(device: Device) -> int:
+    """Return how many processes the housekeeping node of a device has: all of its deletions leave some free."""
+    deleting = device.queues.get(deletion_task.QUEUE)
+    return HOUSEKEEPING_PROCESSES + (deleting.max_tasks_parallel if deleting is not None else 0)
 
 
 def _register(device: str, channel: str, name: str | None, host: str, concurrency: int) -> Node:

@@ -35,6 +35,8 @@ _CHECK_S = 0.1
 _STOP_S = 4.5
 #: How often the parent looks whether the device's file systems are all there.
 _ENSURE_EVERY_S = 2.0
+#: How long the database may think about a statement: after that the sender is told that there is no place.
+_DATABASE_S = 20.0
 #: Files and sockets that a process would like to have open.
 _DESCRIPTORS = 8192
 
@@ -183,7 +185,7 @@ def serve(device: str, shared: Shared) -> None:
     logs.set_up()
     device_now(device)  # the first association shall not wait for it
     _raise_descriptor_limit()
-    db.use(db.make_engine(settings.current().database(), application_name="arcfleet dicom"))
+    db.use(db.make_engine(settings.current().database(), application_name="arcfleet dicom", answer_s=_DATABASE_S))
     listeners = [Listener(socket.socket(fileno=number), names) for number, names in shared.listeners]
     server = Server(
         listeners, Places(shared.places), lambda: device_now(device), StoreScp(stored.series_stored).services

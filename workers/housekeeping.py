@@ -15,6 +15,7 @@ from archive.storage import deleting, reports, unlinking
 from config.device import Cluster, Device, FileSystemGroup
 from tasks import deletions, jobs, purge, stored
 from tasks.control import DEAD_AFTER, HousekeepingJob
+from tasks.deletions import Asked
 from tasks.errors import ConflictError, InvalidError
 from tasks.jobs import Job
 from tasks.slots import NOW
@@ -106,7 +107,7 @@ def _keep(session: Session, now_wanted: Mapping[Key, float]) -> None:
     """Make the rows what the configuration says; a changed interval counts from the last run."""
     existing = {(r.device, r.file_system_group, r.job): r for r in session.scalars(select(HousekeepingJob))}
     for key, row in existing.items():
-        if key not in now_wanted:
+        if key not in now_wanted and row.interval_s != jobs.BY_REQUEST_S:
             session.delete(row)
     for key, every_s in now_wanted.items():
         device, group, job = key
@@ -181,9 +182,10 @@ def _end_obsolete_deletions(device: Device) -> str:
 
 
 def _schedule_deletions(device: Device, group: FileSystemGroup) -> str:
-    reports.look(device.name)  # what is not healthy now is not marked
+    asked = Asked(By(f"beat of {device.name}"))
     try:
-        return deletions.schedule_studies(device, group, By(f"beat of {device.name}"))
+        # What is not healthy now is not marked.
+        return deletions.schedule_studies(device, group, asked, lambda: reports.look(device.name))
     except (ConflictError, InvalidError) as error:
         return str(error)
 

@@ -100,8 +100,9 @@ def schedule_studies(request: Request, caller: Operator, device: str, group: str
     """Look now for studies of a group that its rules let go, and schedule them for deletion."""
     given = parameters.read(request, ())
     owner, found = _group(device, group)
+    asked = _asked(caller, f"{request.url.path}?{answers.without_token(request)}".removesuffix("?"))
     with audit.recorded(caller, "ScheduleStudiesForDeletion", f"{owner.name}/{found.id}"):
-        said = deletions.schedule_studies(owner, found, caller.by)
+        said = deletions.schedule_studies(owner, found, asked)
     return answers.as_json({"result": said}, warnings=given.warnings)
 
 
@@ -122,6 +123,8 @@ def unprotect(request: Request, caller: Operator, study: str) -> Response:
     given = parameters.read(request, ())
     with audit.recorded(caller, "UnprotectStudy", study) as entry, db.transaction() as session:
         if not marking.unprotect(session, study):
+            if not marking.is_known(session, study):
+                raise NotFoundError(f"No such Study: {study}")
             raise ConflictError(f"Study {study} is not protected")
         entry.count = 1
     return answers.empty(given.warnings)
@@ -195,7 +198,7 @@ def _last_look(session: Session, device: Device, group: FileSystemGroup) -> dict
     if row is None:
         return None
     return {
-        "nextRunAt": _time(row.next_run_at),
+        "nextRunAt": None if row.interval_s == jobs.BY_REQUEST_S else _time(row.next_run_at),
         "startedAt": _time(row.started_at),
         "endedAt": _time(row.ended_at),
         "result": row.result,

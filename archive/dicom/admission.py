@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections import deque
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from archive.dicom import listening
@@ -41,6 +42,23 @@ def refusal(device: Device, connections: Collection[str], proposal: Proposal) ->
         text = f"calling AE {proposal.calling!r}, {called.title} accepts only {', '.join(accepted)}"
         return Refusal(CALLING_NOT_RECOGNIZED, text)
     return None
+
+
+def to_close(addresses: Sequence[str], keep: int) -> list[int]:
+    """Return which silent connections to close so that so many are left: each time the oldest of who has most.
+
+    Args:
+        addresses: where each connection comes from, the oldest first.
+        keep: how many may be left.
+    """
+    held: dict[str, deque[int]] = {}
+    for number, address in enumerate(addresses):
+        held.setdefault(address, deque()).append(number)
+    # Among equals the one whose oldest is the oldest of all.
+    return [
+        max(held.values(), key=lambda numbers: (len(numbers), -numbers[0] if numbers else 0)).popleft()
+        for _ in range(len(addresses) - keep)
+    ]
 
 
 def most_of_one_address(limit: int) -> int:

@@ -50,7 +50,7 @@ def patience(limit_s: float) -> float:
 class Limits:
     """How long each step of an association may take, in seconds (0: any time), and its PDUs be, in bytes."""
 
-    #: Until the TCP connection is there, all addresses of the host together.
+    #: Until the host name is resolved and the TCP connection is there, all addresses of the host together.
     connect_s: float = 5.0
     #: Until the answer to A-ASSOCIATE-RQ.
     accept_s: float = 10.0

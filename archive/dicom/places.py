@@ -20,7 +20,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Self
 
-#: Connections without an association that one process keeps; the oldest is closed for one more.
+#: Connections without an association that one process keeps; one is closed for one more.
 MOST_SILENT = 128
 #: Associations that all processes of a device can have, whatever its configuration says.
 MOST_ASSOCIATIONS = 1024
@@ -74,15 +74,20 @@ class Places:
         """Take a place for a connection from an address and return its number; None: the table is full."""
         return self._take(_Kind.CONNECTION, _packed(address))
 
+    @staticmethod
+    def most(wanted: int) -> int:
+        """Return how many associations there can be for a limit that a configuration names; 0 is none."""
+        return min(wanted or MOST_ASSOCIATIONS, MOST_ASSOCIATIONS)
+
     def associate(self, number: int, *, limit: int, per_address: int) -> str | None:
         """Make an association of a connection; return None, or in words why it cannot be one.
 
         Args:
             number: of its place.
-            limit: associations that all processes may have.
+            limit: associations that all processes may have; 0: as many as there can be.
             per_address: those that one remote address may have.
         """
-        limit = min(limit, MOST_ASSOCIATIONS)
+        limit = self.most(limit)
         with self._changing():
             entries = self._entries()
             address = entries[number][2]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from archive import errors
-from archive.dicom import commands, handshake, messages, negotiation, pdu, wire
+from archive.dicom import commands, connecting, handshake, messages, negotiation, pdu, wire
 from archive.dicom.fragments import Buffer
-from archive.dicom.peer import VERIFICATION, Context, Limits, Peer, patience
+from archive.dicom.peer import VERIFICATION, Context, Limits, Peer
 from archive.dicom.status import Status
 
 _DEFAULT_LIMITS = Limits()
@@ -33,7 +30,7 @@ def associate(
         calling: our AE title.
         contexts: at most 128 different ones; `VERIFICATION` for `echo`.
         limits: how long each step may take.
-        waiting: called twice a second while the peer is waited for; what it raises aborts the association.
+        waiting: called twice a second from the first step on; what it raises aborts the association.
 
     Raises:
         ValueError: too many contexts, none, or no AE title.
@@ -44,10 +41,10 @@ def associate(
     Source: PS3.8 section 7
     """
     request = _request(peer, calling, contexts, limits)
-    connection = wire.Wire(
-        _connect(peer, limits.connect_s), peer, send_s=limits.send_s, max_pdu_length=request.max_pdu_length
-    )
-    connection.waiting = waiting or connection.waiting
+    waiting = waiting or wire.wait_on
+    connected = connecting.connect(peer, limits.connect_s, waiting)
+    connection = wire.Wire(connected, peer, send_s=limits.send_s, max_pdu_length=request.max_pdu_length)
+    connection.waiting = waiting
     try:
         answers = _negotiate(connection, request, limits)
     except BaseException:
@@ -192,30 +189,6 @@ def _request(peer: Peer, calling: str, contexts: Sequence[Context], limits: Limi
         ],
         max_pdu_length=pdu.receivable(limits.max_pdu_length),
     )
-
-
-def _connect(peer: Peer, within_s: float) -> socket.socket:
-    """Connect to the first address that answers, all of them together within the time."""
-    deadline = time.monotonic() + patience(within_s)
-    try:
-        addresses = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a host name"
-        raise errors.PeerUnreachable(f"{peer}: host name not resolved: {reason}") from error
-    cause = "no address"
-    for family, kind, protocol, _, address in addresses:
-        connection = socket.socket(family, kind, protocol)
-        connection.settimeout(max(deadline - time.monotonic(), 0.001))
-        try:
-            connection.connect(address)
-        except TimeoutError:
-            cause = f"no connection within {within_s:g} s"
-        except OSError as error:
-            cause = os.strerror(error.errno) if error.errno else str(error)
-        else:
-            return connection
-        connection.close()
-    raise errors.PeerUnreachable(f"{peer}: {cause}")
 
 
 def _negotiate(connection: wire.Wire, request: negotiation.Request, limits: Limits) -> dict[Context, int | str]:

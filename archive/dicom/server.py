@@ -121,7 +121,7 @@ class Server:
         visit = _Visit(connection, (address[0], address[1]), listener, place)
         with self._changed:
             self._visits.append(visit)
-        self._close_silent(f"closed by us: silent while {MOST_SILENT} others came", keep=MOST_SILENT)
+        self._close_silent(f"closed by us: silent while {MOST_SILENT} others were", keep=MOST_SILENT)
         try:
             threading.Thread(target=self._host, args=(visit,), name=f"association {address[0]}", daemon=True).start()
         except RuntimeError as error:  # the system allows no more threads
@@ -166,15 +166,16 @@ class Server:
         refused = admission.refusal(device, visit.listener.connections, proposal)
         if refused is not None:
             return refused
-        limit = device.max_open_associations
+        limit = self._places.most(device.max_open_associations)
         lack = self._places.associate(visit.place, limit=limit, per_address=admission.most_of_one_address(limit))
         return None if lack is None else admission.Refusal(admission.LOCAL_LIMIT_EXCEEDED, lack)
 
     def _close_silent(self, why: str, *, keep: int) -> None:
-        """Close the oldest connections that have no association, so that they keep nobody out."""
+        """Close connections that have no association, but for so many, so that they keep nobody out."""
         with self._changed:
             silent = [visit for visit in self._visits if not visit.is_admitted]
-            for visit in silent[: max(0, len(silent) - keep)]:
+            for number in admission.to_close([visit.address[0] for visit in silent], keep):
+                visit = silent[number]
                 visit.closed_because = why
                 with contextlib.suppress(OSError):  # it is gone already
                     visit.connection.shutdown(socket.SHUT_RDWR)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Index, Integer, String
+from sqlalchemy import BigInteger, DateTime, ForeignKey, Index, Integer, String, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -19,6 +19,7 @@ class StudyDeletion(Base):
     __table_args__ = (
         Index(None, "study_uid"),
         Index(None, "deleted_at"),
+        Index("ix_study_deletion_open", "device", postgresql_where=text("unlinked_at IS NULL")),
         {"comment": "Ledger of deletions, never purged; names instead of references, which may be gone one day"},
     )
 

@@ -14,7 +14,7 @@ from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from archive import db, errors, model
-from archive.storage import health
+from archive.storage import health, mounts
 from config.device import FileSystemGroup
 
 #: Seconds for which the list of file systems is taken as known; another process may change it meanwhile.
@@ -24,9 +24,6 @@ RECHECK_S = 1.0
 _TRIES = 5
 _TAKES_OBJECTS = (model.Availability.ONLINE, model.Availability.NEARLINE)
 
-#: What tells a marker file, once read, from any other: device, inode, size and time of change.
-_Identity = tuple[int, int, int, int]
-
 _log = structlog.get_logger()
 
 
@@ -35,7 +32,7 @@ class _Known:
     """The current file system as it was read."""
 
     file_system: model.FileSystem
-    marker: _Identity
+    marker: mounts.Identity
     #: By the monotonic clock, in seconds.
     read_at: float
 
@@ -49,6 +46,7 @@ class Chooser:
         self._recheck_s = recheck_s
         self._known: _Known | None = None
         self._lock = threading.Lock()
+        self._mounts = mounts.Mounts()
 
     def current(self) -> model.FileSystem:
         """Return the group's current file system, switching to the next one where it takes no objects.
@@ -68,7 +66,7 @@ class Chooser:
         return known.file_system
 
     def full(self, refused: Mapping[int, str]) -> model.FileSystem:
-        """Return another file system than those that refused an object as full; switches unless others have.
+        """Return another file system than those that refused an object; switches unless others have.
 
         Args:
             refused: what each said, by its number.
@@ -79,6 +77,18 @@ class Chooser:
         with self._lock:
             known = self._known = self._find(refused)
         return known.file_system
+
+    def require_on(self, file_system: model.FileSystem, disk: int) -> None:
+        """See that a file lies on the file system it was written to; costs a few microseconds.
+
+        Args:
+            file_system: that `current` or `full` returned.
+            disk: on which the file lies, `st_dev` as the file itself says.
+
+        Raises:
+            NotMounted: that was unmounted, or another disk mounted there, since.
+        """
+        self._mounts.require(file_system, disk)
 
     def forget(self) -> None:
         """Read the list anew for the next object: it was changed by this process."""
@@ -141,7 +151,7 @@ class Chooser:
         root = known.file_system.path
         return (
             time.monotonic() - known.read_at < self._recheck_s
-            and _identity(root) == known.marker
+            and mounts.identity(root) == known.marker
             and not os.path.lexists(f"{root}/{health.MOUNT_FAILED}")
             and self._space_problem_of(known.file_system) is None
         )
@@ -205,16 +215,7 @@ def _status_problem_of(row: model.FileSystem) -> str | None:
 
 
 def _known(file_system: model.FileSystem) -> _Known:
-    return _Known(file_system, _identity(file_system.path), time.monotonic())
-
-
-def _identity(root: str) -> _Identity:
-    """Return the identity of a file system's marker file; of one that is gone, one that no file has."""
-    try:
-        found = os.stat(f"{root}/{health.MARKER}")  # noqa: PTH116  asked for each object
-    except OSError:
-        return (0, 0, 0, 0)
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return _Known(file_system, mounts.identity(file_system.path), time.monotonic())
 
 
 def _read(device_name: str, group_id: str) -> list[model.FileSystem]:

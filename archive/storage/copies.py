@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Self
 
-from sqlalchemy import delete, select
+from sqlalchemy import Row, delete, select
 from sqlalchemy.orm import Session
 
 from archive import errors, ledger, model
 from archive.query import StoredObject
-from archive.storage import copying, files, indexing, rows, turns
+from archive.storage import copying, files, indexing, presence, rows, turns
 from archive.storage.choosing import Chooser
 from archive.storage.naming import Names
 from archive.storage.placing import Placing
@@ -102,10 +103,17 @@ class Copier:
         return True
 
     def _has(self, session: Session, item: StoredObject) -> bool:
-        """Tell whether a good copy with the same bytes lies in the group."""
+        """Tell whether a good copy with the same bytes lies in the group; one that is lost is marked."""
+        copies = self._copies_of(session, item)
+        lost = [row.id for row in copies if not presence.is_there(f"{row.root}/{row.path}", row.size_bytes)]
+        if presence.mark_lost(session, lost, self._chooser.device_name):
+            copies = self._copies_of(session, item)
+        return bool(copies)
+
+    def _copies_of(self, session: Session, item: StoredObject) -> Sequence[Row[int, str, str, int]]:
         at, copy = model.FileSystem, model.File
         of_group = (
-            select(copy.id)
+            select(copy.id, at.path.label("root"), copy.path, copy.size_bytes)
             .join(at, at.id == copy.file_system_id)
             .join(model.Instance, model.Instance.id == copy.instance_id)
             .where(
@@ -117,4 +125,4 @@ class Copier:
                 copy.sha256 == item.sha256,
             )
         )
-        return bool(session.scalar(select(of_group.exists())))
+        return session.execute(of_group).all()

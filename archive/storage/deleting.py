@@ -6,20 +6,26 @@ next one, or by the sweep. Rows of study, series and objects stay.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from archive import db, errors, model
-from archive.storage import deletion, deletion_facts, files, health, looking, unlinking
+from archive.storage import deletion, deletion_facts, files, looking, unlinking
 from archive.storage.deletion import Deletable, Facts, Kept, Terms
 from archive.storage.deletion_facts import Disks, Outside, Place
 
 #: Files between two looks at whether to go on.
 _BATCH = 200
+#: Seconds after which a look at the disks says nothing any more: the database was away, or a lock was waited for.
+_LOOK_COUNTS_FOR_S = 30.0
+#: Seconds between two looks at files that another process unlinks just now.
+_AGAIN_S = 0.5
 
 
 class NotDeleted(errors.ArchiveError):
@@ -47,7 +53,10 @@ class Conditions(Outside, Protocol):
         """Return the terms of a file system's group; None: the configuration has none."""
 
     def check(self) -> None:
-        """Raise if the run shall stop; called between steps."""
+        """Raise if the run shall stop; called between steps and files, as a sign of progress."""
+
+    def wait(self, seconds: float) -> None:
+        """Let that time pass; raise if the run shall stop."""
 
     def still_wanted(self, session: Session) -> None:
         """Raise if the run has lost its task; called while the ledger row is locked."""
@@ -76,36 +85,59 @@ def delete_study(
         StorageError: files could not be unlinked yet; they stay on the list.
     """
     begun = db.insist(lambda session: _begun(session, order.task_id))
-    if begun is None:
-        system, disks = _look(order, device_name, conditions)
+    while begun is None:
+        look = _look(order, device_name, conditions)
         after_step("looked")
         conditions.check()
-        begun = db.insist(lambda session: _move(session, order, disks, conditions, after_step))
-        after_step("committed")
-    else:
-        system = db.insist(lambda session: _file_system(session, order.file_system_id))
-    _unlink(system, begun.id, conditions)
+        begun = db.insist(partial(_move, order=order, look=look, conditions=conditions, after_step=after_step))
+        if begun is not None:
+            after_step("committed")
+    _unlink(begun, conditions)
     after_step("unlinked")
-    db.insist(lambda session: finish(session, device_name))
+    db.insist(partial(finish, device_name=device_name, number=begun.id))
     after_step("finished")
     return Deleted(begun.file_system_path, begun.num_files, begun.size_bytes, tuple(begun.remaining_copies))
 
 
-def _look(order: Order, device_name: str, conditions: Conditions) -> tuple[model.FileSystem, Disks]:
-    with db.transaction() as session:
-        system = _file_system(session, order.file_system_id)
-    return system, looking.look_at_copies(order.study_uid, system, device_name, conditions.check)
-
-
-def finish(session: Session, device_name: str) -> None:
-    """Note of a device's deletions whose last file has left the list that they are done."""
+def finish(session: Session, device_name: str, number: int | None = None) -> None:
+    """Note of a device's deletions whose last file has left the list that they are done; None: of all of them."""
     table = model.StudyDeletion
     waiting = select(model.Unlink.id).where(model.Unlink.deletion_id == table.id).exists()
-    session.execute(
-        update(table)
-        .where(table.device == device_name, table.unlinked_at.is_(None), ~waiting)
-        .values(unlinked_at=func.clock_timestamp())
-    )
+    open_ones = update(table).where(table.device == device_name, table.unlinked_at.is_(None), ~waiting)
+    if number is not None:
+        open_ones = open_ones.where(table.id == number)
+    session.execute(open_ones.values(unlinked_at=func.clock_timestamp()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    disks: Disks
+    ended_s: float
+
+    @property
+    def counts(self) -> bool:
+        return _now_s() - self.ended_s <= _LOOK_COUNTS_FOR_S
+
+
+def _now_s() -> float:
+    # Goes on while the machine sleeps.
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def _look(order: Order, device_name: str, conditions: Conditions) -> _Look:
+    """Look at the disks; after one that took long, because files were read, once more: that one is short."""
+    with db.transaction() as session:
+        system = _file_system(session, order.file_system_id)
+    began_s = _now_s()
+    disks = looking.look_at_copies(order.study_uid, system, device_name, conditions.check)
+    if _now_s() - began_s > _LOOK_COUNTS_FOR_S:
+        disks = looking.look_at_copies(order.study_uid, system, device_name, conditions.check)
+    return _Look(disks, _now_s())
+
+
+def _moved(order: Order, look: _Look, conditions: Conditions, after_step: files.Step) -> model.StudyDeletion | None:
+    """Move the study in a transaction that is repeated while the database is away; None: the look is too old now."""
+    return db.insist(lambda session: _move(session, order, look, conditions, after_step))
 
 
 def _begun(session: Session, task_id: int) -> model.StudyDeletion | None:
@@ -120,9 +152,12 @@ def _file_system(session: Session, number: int) -> model.FileSystem:
 
 
 def _move(
-    session: Session, order: Order, disks: Disks, conditions: Conditions, after_step: files.Step
-) -> model.StudyDeletion:
-    """Ask all rules again with the study locked; move its file rows to the unlink list and write the ledger."""
+    session: Session, order: Order, look: _Look, conditions: Conditions, after_step: files.Step
+) -> model.StudyDeletion | None:
+    """Ask all rules again with the study locked; move its file rows to the unlink list and write the ledger.
+
+    Returns None, with nothing changed, if the look at the disks is too old.
+    """
     study_id = session.scalar(
         select(model.Study.id).where(model.Study.study_uid == order.study_uid).with_for_update(key_share=True)
     )
@@ -135,10 +170,12 @@ def _move(
     system = _file_system(session, order.file_system_id)
     _require_mark(session, order, place, system.path)
     conditions.still_wanted(session)
+    if not look.counts:
+        return None
     terms = conditions.terms(system)
     if terms is None:
         raise NotDeleted(f"Group {system.group_id} of device {system.owner_device} is not configured any more")
-    facts = deletion_facts.read(session, [place], disks, conditions, own_task=order.task_id)[place]
+    facts = deletion_facts.read(session, [place], look.disks, conditions, own_task=order.task_id)[place]
     verdict = deletion.classify(facts, terms)
     if isinstance(verdict, Kept):
         raise NotDeleted("; ".join(reason.text for reason in verdict.reasons))
@@ -219,23 +256,36 @@ def _empty(session: Session, place: Place, written: model.StudyDeletion) -> None
     session.execute(delete(table).where(table.study_id == place.study_id, table.file_system_id == place.file_system_id))
 
 
-def _unlink(system: model.FileSystem, deletion_id: int, conditions: Conditions) -> None:
-    """Work off the files of a deletion; each is tried once.
+def _unlink(begun: model.StudyDeletion, conditions: Conditions) -> None:
+    """Work off the files of a deletion; each is tried once, those that a sweep is at are waited for.
 
     Raises:
         StorageError: the file system is not what its row says, or some files resist.
     """
+    system = db.insist(lambda session: session.get(model.FileSystem, begun.file_system_id))
+    if system is None:
+        raise errors.StorageError(
+            f"File system {begun.file_system_path} is not in the index any more; "
+            f"study {begun.study_uid} was deleted there, but its files may still be on the disk"
+        )
+    while True:
+        _try_each(system, begun.id, conditions)
+        left, why = db.insist(lambda session: _left(session, begun.id))
+        if not left:
+            return
+        if why is not None:
+            raise errors.StorageError(f"{left} files of the study are not unlinked yet: {why}")
+        conditions.wait(_AGAIN_S)
+
+
+def _try_each(system: model.FileSystem, deletion_id: int, conditions: Conditions) -> None:
     last = 0
     while entries := _entries(deletion_id, last):
         conditions.check()
-        problem = health.marker_problem_of(system)
-        if problem is not None:
-            raise errors.StorageError(problem)
-        unlinking.clear_entries(system, entries)
+        cleared = unlinking.clear_entries(system, entries)
+        if cleared.skipped:
+            raise errors.StorageError("; ".join(cleared.skipped))
         last = entries[-1]
-    left, why = db.insist(lambda session: _left(session, deletion_id))
-    if left:
-        raise errors.StorageError(f"{left} files of the study are not unlinked yet: {why or 'a sweep is at them'}")
 
 
 def _entries(deletion_id: int, after: int) -> list[int]:

@@ -36,8 +36,6 @@ class Mark:
     """A task that shall delete the study already."""
 
     task_id: int
-    #: It gave up, and somebody must decide about it.
-    has_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class Facts:
     size_bytes: int = 0
     #: Its objects here by where else they are; copies on file systems that do not count are left out.
     held: tuple[Held, ...] = ()
-    #: Copies elsewhere that the index has and the disk has not; they are not in `held`.
+    #: Why copies elsewhere that the index has do not count; they are not in `held`.
     missing: tuple[str, ...] = ()
 
 
@@ -190,11 +188,6 @@ def _pinned(facts: Facts, terms: Terms) -> str | None:
 def _marked(facts: Facts, _terms: Terms) -> str | None:
     if facts.mark is None:
         return None
-    if facts.mark.has_failed:
-        return (
-            f"task {facts.mark.task_id}, which was to delete it, has FAILED; "
-            "it may go when that task is rescheduled or deleted"
-        )
     return f"task {facts.mark.task_id} deletes it already; it may go again when that task is done"
 
 
@@ -219,7 +212,7 @@ def _copy_missing(facts: Facts, terms: Terms) -> str | None:
     if not lacking:
         return None
     listed = ", ".join(f"{number} of {facts.num_files} objects in {name}" for name, number in lacking.items())
-    return f"no good copy of {listed}{_not_on_disk(facts)}; it may go when they are copied there"
+    return f"no good copy of {listed}{_not_counted(facts)}; it may go when they are copied there"
 
 
 def _last_copy(facts: Facts, terms: Terms) -> str | None:
@@ -227,15 +220,15 @@ def _last_copy(facts: Facts, terms: Terms) -> str | None:
     if not alone or terms.allow_last_copy:
         return None
     return (
-        f"the only good copy of {alone} of {facts.num_files} objects{_not_on_disk(facts)}; "
+        f"the only good copy of {alone} of {facts.num_files} objects{_not_counted(facts)}; "
         "it may go when they are copied elsewhere, or with AllowDeletingLastCopy=true of the group"
     )
 
 
-def _not_on_disk(facts: Facts) -> str:
+def _not_counted(facts: Facts) -> str:
     if not facts.missing:
         return ""
-    return f" ({len(facts.missing)} copies are in the index but not on disk: {facts.missing[0]})"
+    return f" ({len(facts.missing)} copies do not count: {facts.missing[0]})"
 
 
 def _written(at: datetime) -> str:

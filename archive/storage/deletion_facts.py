@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from sqlalchemy import Row, func, select, text, tuple_
+from sqlalchemy import ColumnElement, Row, func, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from archive import model
 from archive.storage.deletion import Facts, Held, Mark, Pin
+
+#: So long the digest of a file counts as verified; a copy that was not is read before it is relied on.
+VERIFIED_FOR = timedelta(days=7)
+#: A time further ahead of the database's clock was noted before that was set back, and says nothing.
+CLOCK_AHEAD = timedelta(minutes=2)
 
 
 class Place(NamedTuple):
@@ -39,8 +44,10 @@ class Disks:
     problems: Mapping[int, str | None]
     #: Numbers of the copies elsewhere that were seen on disk; None: none was looked for, all rows count.
     seen: frozenset[int] | None = None
-    #: Copies that were looked for in vain.
+    #: Why copies that were looked for do not count.
     missing: tuple[str, ...] = field(default=())
+    #: Numbers of file systems that cannot be looked at from here: a copy there counts only if verified lately.
+    unmounted: frozenset[int] = field(default=frozenset())
 
 
 def read(
@@ -58,7 +65,7 @@ def read(
     rows = _ledger_rows(session, places)
     systems = {one.id: one for one in session.scalars(select(model.FileSystem)).all()}
     counting = [number for number, one in systems.items() if _may_hold_copies(one) and _is_healthy(number, disks)]
-    held = _held(session, places, counting, disks.seen)
+    held = _held(session, places, counting, disks)
     pins = outside.pins(session, {row.study_uid for row in rows})
     marks = outside.marks(session, {row.mark_task_id for row in rows if row.mark_task_id is not None})
     found = {}
@@ -83,6 +90,11 @@ def read(
             missing=disks.missing,
         )
     return found
+
+
+def is_verified() -> ColumnElement[bool]:
+    """Return the condition that size and digest of a file were found right lately."""
+    return model.File.checked_at.between(func.now() - VERIFIED_FOR, func.now() + CLOCK_AHEAD)
 
 
 def _may_hold_copies(system: model.FileSystem) -> bool:
@@ -130,7 +142,9 @@ _HELD = text(
             FROM file AS copy JOIN file_system AS at ON at.id = copy.file_system_id
             WHERE copy.instance_id = ours.instance_id AND copy.file_system_id <> ours.file_system_id
               AND copy.file_system_id = ANY(:counting) AND copy.status = ANY(:good)
-              AND (CAST(:seen AS bigint[]) IS NULL OR copy.id = ANY(:seen))
+              AND (CAST(:seen AS bigint[]) IS NULL OR copy.id = ANY(CAST(:seen AS bigint[])))
+              AND (NOT copy.file_system_id = ANY(CAST(:unmounted AS bigint[]))
+                   OR copy.checked_at BETWEEN now() - :verified AND now() + :ahead)
               AND (copy.sha256 = ours.sha256 OR NOT ours.status = ANY(:good))
             ORDER BY 1) AS groups
         FROM unnest(CAST(:studies AS bigint[]), CAST(:systems AS bigint[])) AS asked (study_id, file_system_id)
@@ -144,9 +158,11 @@ _HELD = text(
 
 
 def _held(
-    session: Session, places: Collection[Place], counting: Sequence[int], seen: frozenset[int] | None
+    session: Session, places: Collection[Place], counting: Sequence[int], disks: Disks
 ) -> dict[Place, tuple[int, tuple[Held, ...]]]:
     """Return for each place the bytes there, and its objects by the groups that have a copy of them."""
+    # Only a plan that knows the array hashes it; the one for all arrays searches it anew for each copy.
+    session.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
     rows = session.execute(
         _HELD,
         {
@@ -154,7 +170,10 @@ def _held(
             "systems": [place.file_system_id for place in places],
             "counting": list(counting),
             "good": [status.value for status in model.GOOD_FILES],
-            "seen": None if seen is None else sorted(seen),
+            "seen": None if disks.seen is None else sorted(disks.seen),
+            "unmounted": sorted(disks.unmounted),
+            "verified": VERIFIED_FOR,
+            "ahead": CLOCK_AHEAD,
         },
     ).all()
     found: dict[Place, tuple[int, tuple[Held, ...]]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,13 @@ from archive import errors
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 #: A folder may be removed as empty by another process between its making and its use.
 _FOLDER_TRIES = 20
+#: Folders that are remembered at once, about 200 bytes each.
+_MOST_KNOWN = 10_000
+
+#: Folders that this process has seen synced, up to the root. That a folder is there is not enough: who made it may
+#: not have come to sync its parent yet, and a power cut would take it away with all that others stored in it.
+_known: set[Path] = set()
+_known_lock = threading.Lock()
 
 
 @contextmanager
@@ -37,14 +45,15 @@ def refusals(root: Path, relative: str) -> Iterator[None]:
 def create(root: Path, path: Path) -> int:
     """Open a new file for writing and reading, making the folders on the way.
 
-    Each new folder is entered in its parent for good.
+    Each folder is entered in its parent for good, whoever has made it.
     """
     for _ in range(_FOLDER_TRIES):
         with suppress(FileNotFoundError):
+            _make_folder(root, path.parent)
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
         if not root.is_dir():
             break
-        _make_folder(root, path.parent)
+        _forget(root, path.parent)
     raise FileNotFoundError(errno.ENOENT, "its folder is removed again and again, or its file system is gone")
 
 
@@ -71,24 +80,47 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove_empty_folders(root: Path, relative: str) -> None:
-    """Remove the folders above `relative` that are empty; whoever needs one makes it anew."""
+def remove_empty_folders(root: Path, relative: str) -> Path:
+    """Remove the folders above `relative` that are empty; whoever needs one makes it anew.
+
+    Returns:
+        The first folder that stays: when it is synced, all of this is safe on disk.
+    """
     for parent in PurePosixPath(relative).parents:
-        if parent == PurePosixPath("."):
-            return
+        folder = root.joinpath(parent)
+        if folder == root:
+            break
         try:
-            root.joinpath(parent).rmdir()
+            folder.rmdir()
         except FileNotFoundError:
-            continue
+            pass
         except OSError:
-            return  # not empty, or in use by another process
+            return folder  # not empty, or in use by another process
+        with _known_lock:
+            _known.discard(folder)
+    return root
 
 
 def _make_folder(root: Path, folder: Path) -> None:
-    """Make `folder` and its parents, but never the root: without it the mount is gone."""
-    if folder == root or folder.is_dir():
+    """Make `folder` and its parents safe on disk, but never the root: without it the mount is gone.
+
+    Costs nothing for a folder that is known.
+    """
+    if folder == root or folder in _known:
         return
     _make_folder(root, folder.parent)
-    with suppress(FileExistsError, FileNotFoundError):
+    with suppress(FileExistsError):
         folder.mkdir()
-        sync_folder(folder.parent)
+    sync_folder(folder.parent)
+    with _known_lock:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known.add(folder)
+
+
+def _forget(root: Path, folder: Path) -> None:
+    """Forget a folder that another process has removed, and those above it: they may be gone too."""
+    with _known_lock:
+        while folder != root:
+            _known.discard(folder)
+            folder = folder.parent

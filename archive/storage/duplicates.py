@@ -12,6 +12,10 @@ from archive.storage.ingest import Ending
 
 _CHUNK = 1 << 20
 
+#: Policies under which other bytes take the place of the first, whoever sent them. The same bytes never do:
+#: they would only be written a second time.
+_REPLACING = frozenset({"ALWAYS", "EVEN_WITH_EQUAL_DIGEST"})
+
 
 def judge(path: Path, pending: rows.Pending, before: Copies, policy: str) -> Ending | None:
     """Return DUPLICATE or DIFFERS for an object that has good copies; None: it takes the place of these.
@@ -20,14 +24,15 @@ def judge(path: Path, pending: rows.Pending, before: Copies, policy: str) -> End
         path: of its file.
         pending: what would be indexed.
         before: what the index has of its SOP Instance UID.
-        policy: NEVER, ALWAYS or SAME_SOURCE; the same bytes are a duplicate under each.
+        policy: NEVER, ALWAYS, EVEN_WITH_EQUAL_DIGEST (as ALWAYS) or SAME_SOURCE; the same bytes are a duplicate under
+            each.
 
     Source: dcmOverwritePolicy of dcm4chee.
     """
     if any(_is_same(path, pending, copy) for copy in before.good):
         return Ending.DUPLICATE
     same_place = (before.study_uid, before.series_uid) == (pending.header.study_uid, pending.header.series_uid)
-    may_replace = policy == "ALWAYS" or (
+    may_replace = policy in _REPLACING or (
         policy == "SAME_SOURCE" and any(copy.source == pending.source for copy in before.good)
     )
     return None if same_place and may_replace else Ending.DIFFERS

@@ -99,6 +99,11 @@ class Part:
         """Where it lies."""
         return self._target.parent
 
+    @property
+    def disk(self) -> int:
+        """Number of the disk that it lies on (st_dev), whatever is mounted there by now."""
+        return os.fstat(self._descriptor).st_dev
+
     def append(self, chunk: bytes) -> None:
         """Write more; a chunk that is refused counts as not written."""
         with disk.refusals(self.root, self.relative):
@@ -239,8 +244,11 @@ def chunks_of(path: Path) -> Iterable[bytes]:
             yield chunk
 
 
-def remove(root: Path, relative: str) -> bool:
+def remove(root: Path, relative: str, *, unsynced: set[Path] | None = None) -> bool:
     """Unlink a file and what is left of its writing, then its empty folders; tell whether it was there.
+
+    It is gone for good then, also if another had unlinked it before. With `unsynced`, the folder that it left is
+    added to it instead, and the caller syncs (`sync_remaining`).
 
     Raises:
         StorageError: the disk refused.
@@ -252,5 +260,28 @@ def remove(root: Path, relative: str) -> bool:
         with disk.refusals(root, relative), suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
             was_there = True
-    disk.remove_empty_folders(root, relative)
+    left = disk.remove_empty_folders(root, relative)
+    if unsynced is None:
+        sync_remaining(root, [left])
+    else:
+        unsynced.add(left)
     return was_there
+
+
+def sync_remaining(root: Path, folders: Iterable[Path]) -> None:
+    """Make it good that files have left these folders; where one is gone itself, the nearest above it is synced.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    waiting = set(folders)
+    while waiting:
+        folder = max(waiting)  # those below others first, so that one is synced after all that have left it
+        waiting.remove(folder)
+        with disk.refusals(root, folder.relative_to(root).as_posix()):
+            try:
+                disk.sync_folder(folder)
+            except (FileNotFoundError, NotADirectoryError):
+                if folder == root:
+                    raise
+                waiting.add(folder.parent)

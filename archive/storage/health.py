@@ -58,6 +58,12 @@ def marker_problem_of(file_system: model.FileSystem) -> str | None:
     return None
 
 
+def told_apart(file_system: model.FileSystem, refusal: errors.StorageError) -> errors.StorageError:
+    """Return the refusal of a disk, or NotMounted in its place if that disk is not there any more."""
+    problem = None if isinstance(refusal, errors.Unfit) else marker_problem_of(file_system)
+    return refusal if problem is None else errors.NotMounted(problem)
+
+
 def mount_problem_of(root: Path) -> str | None:
     """Return why the folder cannot be a file system at all, None if it can."""
     if not root.is_dir():

@@ -142,21 +142,24 @@ def _store(
     result: ImportResult,
     series: set[tuple[str, str]],
 ) -> None:
-    """Store a batch and book the results; what finds a disk full goes to the next, until none is left."""
-    full: dict[int, str] = {}
+    """Store a batch and book the results; what finds a disk full or gone goes to the next, until none is left."""
+    unfit: dict[int, str] = {}
     while batch:
         try:
-            target = chooser.full(full) if full else chooser.current()
+            target = chooser.full(unfit) if unfit else chooser.current()
             results = ingest.store(target, batch)
+        except errors.Unfit as exc:
+            unfit[target.id] = str(exc)
+            continue
         except errors.StorageError as exc:
             result.failed += [(incoming.name, str(exc)) for incoming in batch]
             result.stopped = str(exc)
             return
         batch = []
         for one in results:
-            if isinstance(one.error, errors.NoSpace):
+            if isinstance(one.error, errors.Unfit):
                 batch.append(one.incoming)
-                full[target.id] = str(one.error)
+                unfit[target.id] = str(one.error)
             else:
                 _book(one, result, series)
 

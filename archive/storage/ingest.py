@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,8 +18,9 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from archive import db, errors, ledger, model
-from archive.storage import files, health, indexing, naming, rows, unlinking
+from archive.storage import files, health, indexing, naming, presence, rows, unlinking
 from archive.storage.header import Header
+from archive.storage.mounts import Mounts
 from archive.storage.turns import in_turn
 
 
@@ -81,11 +83,11 @@ def store(
     and `cleared` if another process was faster with some.
 
     Raises:
-        StorageError: the file system is not what it was; nothing was written.
+        NotMounted: the file system is not what it was; nothing was written.
     """
     problem = health.marker_problem_of(file_system)
     if problem is not None:
-        raise errors.StorageError(problem)
+        raise errors.NotMounted(problem)
     distinct = {incoming.header.sop_uid: incoming for incoming in reversed(objects)}
     first = [incoming for incoming in objects if distinct[incoming.header.sop_uid] is incoming]
     later = [incoming for incoming in objects if distinct[incoming.header.sop_uid] is not incoming]
@@ -105,7 +107,8 @@ def _store_distinct(
     pending, failed = _write(file_system, listed, begun, after_step)
     if failed:
         written_ids = {p.unlink_id for p in pending}
-        _forget(entry.unlink_id for entry in listed if entry.unlink_id not in written_ids)
+        given_up = [entry.unlink_id for entry in listed if entry.unlink_id not in written_ids]
+        unlinking.clear_entries(file_system, given_up)
     if pending:
         pending = [replace(p, source=source) for p in pending]
         results += _index(file_system, pending, [e.incoming for e in listed], source, after_step)
@@ -118,7 +121,7 @@ def _list(
     """Put the paths of new objects on the unlink list; return what is there already, and what is new."""
     now = datetime.now(UTC)
     with db.transaction() as session:
-        known = indexing.known(session, [o.header.sop_uid for o in objects])
+        known = presence.known(session, [o.header.sop_uid for o in objects], file_system.owner_device)
         new = {
             files.path_for(o.header.study_uid, o.header.series_uid, o.header.sop_uid, now): o
             for o in objects
@@ -152,7 +155,7 @@ def _write(
     pending: list[rows.Pending] = []
     failed: list[Result] = []
     refusal: errors.StorageError | None = None
-    root, unsynced = Path(file_system.path), set[Path]()
+    root, unsynced, mounts = Path(file_system.path), set[Path](), Mounts()
     for entry in listed:
         if refusal is None and time.monotonic() - begun > naming.LATEST_BEGIN_S:
             refusal = errors.Interrupted(f"{entry.incoming.name}: the objects before it took too long to store")
@@ -162,25 +165,41 @@ def _write(
         try:
             content = entry.incoming.content()
             written = files.write(root, entry.path, content, unsynced=unsynced, after_step=after_step)
+            _require_there(file_system, written, mounts)
             pending.append(rows.Pending(entry.incoming.header, written, entry.unlink_id))
         except errors.StorageError as exc:
-            refusal = exc
-            failed.append(Result(entry.incoming, Ending.FAILED, error=exc))
+            refusal = health.told_apart(file_system, exc)
+            failed.append(Result(entry.incoming, Ending.FAILED, error=refusal))
         except OSError as exc:
             failed.append(Result(entry.incoming, Ending.FAILED, error=_source_error(entry.incoming, exc)))
     try:
         files.sync_folders(root, unsynced)
     except errors.StorageError as exc:
-        _remove(root, pending)
-        return [], [Result(entry.incoming, Ending.FAILED, error=exc) for entry in listed]
+        if not isinstance(refusal, errors.NotMounted):
+            refusal = health.told_apart(file_system, exc)
+        return [], [Result(entry.incoming, Ending.FAILED, error=refusal) for entry in listed]
     if pending:
         after_step("synced")
     return pending, failed
 
 
-def _remove(root: Path, pending: Iterable[rows.Pending]) -> None:
-    for p in pending:
-        files.remove(root, p.written.path)
+def _require_there(file_system: model.FileSystem, written: files.Written, mounts: Mounts) -> None:
+    """See that a file is on the disk that was meant; below a mount point without its disk nothing stays.
+
+    Raises:
+        NotMounted: it is not, or another disk hides it.
+    """
+    root = Path(file_system.path)
+    try:
+        disk = (root / written.path).stat().st_dev
+    except OSError as exc:
+        raise errors.NotMounted(f"File system {root}: {written.path} was written and is hidden or gone now") from exc
+    try:
+        mounts.require(file_system, disk)
+    except errors.NotMounted:
+        with suppress(errors.StorageError):
+            files.remove(root, written.path)
+        raise
 
 
 def _index(
@@ -195,8 +214,9 @@ def _index(
     try:
         refused = _index_in_turn(file_system, pending, source, after_step)
     except errors.Interrupted as exc:
-        _remove(Path(file_system.path), pending)
-        _forget(p.unlink_id for p in pending)
+        for p in pending:  # also those whose entries are gone
+            files.remove(Path(file_system.path), p.written.path)
+        unlinking.clear_entries(file_system, [p.unlink_id for p in pending])
         return [Result(offered[p.header.sop_uid], Ending.FAILED, error=exc) for p in pending]
     after_step("indexed")
     if refused:
@@ -225,12 +245,6 @@ def _index_in_turn(
         return refused
 
     return in_turn(work, f"{len(pending)} objects")
-
-
-def _forget(unlink_ids: Iterable[int]) -> None:
-    """Take paths off the list under which nothing was written."""
-    with db.transaction() as session:
-        naming.withdraw(session, list(unlink_ids))
 
 
 def _source_error(incoming: Incoming, exc: OSError) -> errors.SourceError:

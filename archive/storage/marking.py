@@ -42,6 +42,8 @@ class Candidate(NamedTuple):
     access_time: datetime
     study_id: int
     file_system_id: int
+    #: The task of the mark that it has; 0: none.
+    mark_task_id: int = 0
 
     @property
     def place(self) -> Place:
@@ -64,7 +66,7 @@ class NewMark:
 _CANDIDATES = text(
     """
     SELECT found.* FROM unnest(CAST(:systems AS bigint[])) AS asked (id) CROSS JOIN LATERAL (
-        SELECT access_time, study_id, file_system_id FROM study_on_file_system
+        SELECT access_time, study_id, file_system_id, coalesce(mark_task_id, 0) FROM study_on_file_system
         WHERE file_system_id = asked.id AND access_time < :before
           AND (CAST(:after_time AS timestamptz) IS NULL
                OR (access_time, study_id, file_system_id) > (:after_time, :after_study, :after_system))
@@ -102,7 +104,7 @@ def of_study(session: Session, study_uid: str, file_system_ids: Collection[int])
     """Return where a study lies on these file systems, by path's number."""
     table = model.StudyOnFileSystem
     rows = session.execute(
-        select(table.access_time, table.study_id, table.file_system_id)
+        select(table.access_time, table.study_id, table.file_system_id, func.coalesce(table.mark_task_id, 0))
         .join(model.Study, model.Study.id == table.study_id)
         .where(model.Study.study_uid == study_uid, table.file_system_id.in_(file_system_ids))
         .order_by(table.file_system_id)
@@ -111,9 +113,10 @@ def of_study(session: Session, study_uid: str, file_system_ids: Collection[int])
 
 
 def lock(session: Session, chosen: Sequence[Candidate]) -> set[Place]:
-    """Lock the ledger rows of those that nobody has used since, or holds just now; return which these are."""
+    """Lock the ledger rows of those that nobody has used or marked since, or holds now; return which these are."""
     table = model.StudyOnFileSystem
-    unchanged = tuple_(table.access_time, table.study_id, table.file_system_id).in_(chosen)
+    mark_task_id = func.coalesce(table.mark_task_id, 0)
+    unchanged = tuple_(table.access_time, table.study_id, table.file_system_id, mark_task_id).in_(chosen)
     rows = session.execute(select(*_IN_ORDER).where(unchanged).order_by(*_IN_ORDER).with_for_update(skip_locked=True))
     return {Place(*row) for row in rows}
 
@@ -192,6 +195,11 @@ def protect(session: Session, study_uid: str, who: str, why: str | None) -> bool
     session.execute(statement.on_conflict_do_update(index_elements=["study_id"], set_=values))
     give_back_studies(session, [study_uid])
     return True
+
+
+def is_known(session: Session, study_uid: str) -> bool:
+    """Tell whether the archive has, or had, objects of a study."""
+    return session.scalar(select(model.Study.id).where(model.Study.study_uid == study_uid)) is not None
 
 
 def unprotect(session: Session, study_uid: str) -> bool:

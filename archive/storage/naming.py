@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sqlalchemy import Text, delete, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
-from archive import db, model
-from archive.storage import files, unlinking
+from archive import db, errors, model
+from archive.storage import files, health, unlinking
 
 #: No file is begun this long after its path was listed, long before a sweep would clear it.
 LATEST_BEGIN_S = unlinking.STORING_GRACE.total_seconds() / 4
@@ -57,7 +59,7 @@ def announce(session: Session, file_system_id: int, paths: Collection[str]) -> d
 
 
 def withdraw(session: Session, unlink_ids: Collection[int]) -> None:
-    """Take paths off the list under which nothing is on disk."""
+    """Take paths off the list under which nothing is on disk, also after a power cut; not those a sweep has taken."""
     listed = model.Unlink.id.in_(list(unlink_ids))
     session.execute(delete(model.Unlink).where(listed, model.Unlink.reason == model.UnlinkReason.STORING))
 
@@ -67,7 +69,10 @@ class Names:
 
     def __init__(self) -> None:
         self._reserves: OrderedDict[_Key, _Reserve] = OrderedDict()
+        #: Entries of names that can be withdrawn.
         self._unused: list[int] = []
+        #: Names of files that were taken off the disk.
+        self._abandoned: list[Name] = []
 
     def take(self, file_system: model.FileSystem, study_uid: str, series_uid: str) -> Name:
         """Return a name for an object; lists more of them when there is none."""
@@ -81,14 +86,15 @@ class Names:
         return reserve.names.pop()
 
     def give_back(self, name: Name) -> None:
-        """Note that nothing is on disk under a name, nor will be."""
-        self._unused.append(name.unlink_id)
+        """Note that nothing is on disk under a name any more, nor will be."""
+        self._abandoned.append(name)
 
     def close(self) -> None:
         """Take all names that were not used off the list."""
         for reserve in self._reserves.values():
             self._put_aside(reserve)
         self._reserves.clear()
+        self._sync_abandoned()
         if self._unused:
             with db.transaction() as session:
                 withdraw(session, self._unused)
@@ -100,6 +106,7 @@ class Names:
         number = _BATCHES[min(reserve.batches, len(_BATCHES) - 1)]
         now = datetime.now(UTC)
         paths = [files.path_for(key[1], key[2], None, now) for _ in range(number)]
+        self._sync_abandoned()
         with db.transaction() as session:
             if self._unused:
                 withdraw(session, self._unused)
@@ -112,3 +119,16 @@ class Names:
     def _put_aside(self, reserve: _Reserve) -> None:
         self._unused += [name.unlink_id for name in reserve.names]
         reserve.names = []
+
+    def _sync_abandoned(self) -> None:
+        """Make it good that files are gone; where the disk refuses, or is away, a sweep sees to their names."""
+        folders: dict[tuple[Path, Path], list[int]] = {}
+        for name in self._abandoned:
+            root = Path(name.root)
+            folders.setdefault((root, (root / name.path).parent), []).append(name.unlink_id)
+        self._abandoned.clear()
+        for (root, folder), unlink_ids in folders.items():
+            with suppress(errors.StorageError):
+                files.sync_remaining(root, [folder])
+                if (root / health.MARKER).exists():
+                    self._unused += unlink_ids

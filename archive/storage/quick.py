@@ -102,7 +102,7 @@ def add(target: Target, pending: rows.Pending, settle: Callable[[], None]) -> bo
         settle: makes the file safe on disk; runs while the database works, and before the commit.
 
     Returns:
-        False: it is not the usual object, or its disk is full, and nothing was changed.
+        False: it is not the usual object, or its disk is full or gone, and nothing was changed.
 
     Raises:
         StorageError: the disk refused otherwise; nothing was changed.
@@ -116,7 +116,7 @@ def add(target: Target, pending: rows.Pending, settle: Callable[[], None]) -> bo
                 settle()
                 connection.commit()
             return bool(cursor.fetchall()[0][0])
-        except (errors.NoSpace, psycopg.errors.DivisionByZero, *_RACES):
+        except (errors.Unfit, psycopg.errors.DivisionByZero, *_RACES):
             return False
         except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
             pooled.invalidate(exc)

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from archive import db, errors, ledger
-from archive.storage import duplicates, elements, files, header, indexing, metadata, quick, rows, turns
+from archive.storage import duplicates, elements, files, header, indexing, metadata, presence, quick, rows, turns
 from archive.storage.choosing import Chooser
 from archive.storage.header import Header
 from archive.storage.ingest import Ending
@@ -145,7 +145,7 @@ class Reception:
         self, session: Session, placing: Placing, pending: rows.Pending
     ) -> tuple[Ending, rows.Place | None]:
         sop_uid, file_system = pending.header.sop_uid, placing.file_system
-        before = indexing.known(session, [sop_uid]).get(sop_uid)
+        before = presence.known(session, [sop_uid], self._device.name).get(sop_uid)
         if before is None or not indexing.is_taken(pending.header, before):
             replaced = {}
         elif (judged := duplicates.judge(placing.part.path, pending, before, self._device.overwrite_policy)) is None:

@@ -17,6 +17,9 @@ from archive.storage import health
 #: After so long a report says nothing any more; its owner looks far more often.
 COUNTS_FOR = timedelta(minutes=2)
 
+#: A report from the future says as little: the clock of the database was set back since.
+_IS_FRESH = model.FileSystemReport.checked_at.between(func.now() - COUNTS_FOR, func.now() + COUNTS_FOR)
+
 
 def look(device_name: str) -> dict[str, str | None]:
     """Look at the file systems of a device, on a machine that mounts them, and report what is found.
@@ -42,9 +45,7 @@ def problems(session: Session, file_systems: Iterable[model.FileSystem]) -> dict
     wanted = {one.id: one for one in file_systems}
     table = model.FileSystemReport
     rows = session.execute(
-        select(table.file_system_id, table.checked_at, table.problem, table.checked_at > func.now() - COUNTS_FOR).where(
-            table.file_system_id.in_(wanted)
-        )
+        select(table.file_system_id, table.checked_at, table.problem, _IS_FRESH).where(table.file_system_id.in_(wanted))
     ).all()
     reported = {number: _said(wanted[number], at, problem, is_fresh) for number, at, problem, is_fresh in rows}
     return {number: reported.get(number, _unseen(one)) for number, one in wanted.items()}

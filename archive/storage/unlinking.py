@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from archive import db, errors, model
@@ -44,71 +44,97 @@ class Cleared:
         )
 
 
-def clear_unfinished(device_name: str, *, at_once: bool = False) -> Cleared:
-    """Make disk and index agree again after writers or deleters of a device have died.
-
-    `at_once` does not wait until files in the making are stale: for a device none of whose writers runs.
-    One that does run loses nothing but that batch, since it finds its entries gone before it commits.
-    """
+def clear_unfinished(device_name: str) -> Cleared:
+    """Make disk and index agree again after writers or deleters of a device have died."""
+    entry, owned = model.Unlink, model.FileSystem
+    is_due = entry.next_attempt_at <= func.now()
     with db.transaction() as session:
-        entry, owned = model.Unlink, model.FileSystem
-        has_due = select(entry.id).where(entry.file_system_id == owned.id, _is_due(at_once)).exists()
+        has_due = select(entry.id).where(entry.file_system_id == owned.id, is_due).exists()
         file_systems = session.scalars(select(owned).where(owned.owner_device == device_name, has_due)).all()
     total = Cleared()
     for file_system in file_systems:
         problem = health.problem_of(file_system)
-        total = total.plus(Cleared(skipped=(problem,)) if problem else _clear(file_system, _is_due(at_once)))
+        total = total.plus(Cleared(skipped=(problem,)) if problem else _clear(file_system, is_due))
     return total
 
 
 def clear_entries(file_system: model.FileSystem, entry_ids: Collection[int]) -> Cleared:
-    """Work off these entries of a file system that the caller found healthy."""
+    """Work off these entries of a file system, those of files in the making too."""
     return _clear(file_system, model.Unlink.id.in_(entry_ids))
 
 
-def _is_due(at_once: bool) -> ColumnElement[bool]:
-    due = model.Unlink.next_attempt_at <= func.now()
-    if not at_once:
-        return due
-    return or_(due, and_(model.Unlink.reason == model.UnlinkReason.STORING))
-
-
 def _clear(file_system: model.FileSystem, which: ColumnElement[bool]) -> Cleared:
-    """Work off entries batch by batch, each tried once."""
+    """Work off entries batch by batch, each tried once, while the file system is what its row says."""
     total, last = Cleared(), 0
-    while True:
-        with db.transaction() as session:
-            entries = session.scalars(
-                select(model.Unlink)
-                .where(model.Unlink.file_system_id == file_system.id, model.Unlink.id > last, which)
-                .order_by(model.Unlink.id)
-                .limit(_BATCH)
-                .with_for_update(skip_locked=True)
-            ).all()
-            if not entries:
-                return total
-            last = entries[-1].id
-            total = total.plus(_unlink(session, file_system, entries))
+    while not total.skipped and (batch := _take(file_system, which, last)):
+        last = batch[-1]
+        problem = health.marker_problem_of(file_system)
+        total = total.plus(Cleared(skipped=(problem,)) if problem else _unlink(file_system, batch))
+    return total
 
 
-def _unlink(session: Session, file_system: model.FileSystem, entries: Collection[model.Unlink]) -> Cleared:
-    """Unlink the files of locked entries; a file that a row names stays, whatever the list says."""
-    kept = set(
-        session.scalars(
-            select(model.File.path).where(
-                model.File.file_system_id == file_system.id, model.File.path.in_([e.path for e in entries])
-            )
-        )
-    )
-    removed, done = 0, []
+def _take(file_system: model.FileSystem, which: ColumnElement[bool], after: int) -> list[int]:
+    """Choose the next entries; those of files in the making are taken from their writers.
+
+    This is committed before a file is touched: if what follows is cut off, no writer finds its entry as it was and
+    indexes a file that is gone.
+    """
+    entry = model.Unlink
+    with db.transaction() as session:
+        chosen = session.execute(
+            select(entry.id, entry.reason)
+            .where(entry.file_system_id == file_system.id, entry.id > after, which)
+            .order_by(entry.id)
+            .limit(_BATCH)
+            .with_for_update(skip_locked=True)
+        ).all()
+        in_the_making = [row.id for row in chosen if row.reason is model.UnlinkReason.STORING]
+        if in_the_making:
+            taken = update(entry).where(entry.id.in_(in_the_making))
+            session.execute(taken.values(reason=model.UnlinkReason.STRAY, next_attempt_at=func.now()))
+    return [row.id for row in chosen]
+
+
+def _unlink(file_system: model.FileSystem, batch: Collection[int]) -> Cleared:
+    """Unlink the files of entries that were taken, then drop the entries whose files are gone for good."""
+    chosen = select(model.Unlink).where(model.Unlink.id.in_(batch)).order_by(model.Unlink.id)
+    with db.transaction() as session:
+        entries = session.scalars(chosen.with_for_update(skip_locked=True)).all()
+        removed, refused = _remove(Path(file_system.path), entries, _kept(session, file_system, entries))
+        problem = health.marker_problem_of(file_system)
+        if problem is not None:  # The disk has gone meanwhile: a file that was not there may be on it.
+            return Cleared(files=removed, skipped=(problem,))
+        for entry in entries:
+            if entry.id in refused:
+                _postpone(entry, refused[entry.id])
+        done = [entry.id for entry in entries if entry.id not in refused]
+        session.execute(delete(model.Unlink).where(model.Unlink.id.in_(done)))
+    return Cleared(files=removed, entries=len(done), failed=len(refused))
+
+
+def _kept(session: Session, file_system: model.FileSystem, entries: Collection[model.Unlink]) -> set[str]:
+    """Return the paths that a file row names: these files stay, whatever the list says."""
+    paths = [entry.path for entry in entries]
+    named = select(model.File.path).where(model.File.file_system_id == file_system.id, model.File.path.in_(paths))
+    return set(session.scalars(named))
+
+
+def _remove(root: Path, entries: Collection[model.Unlink], kept: set[str]) -> tuple[int, dict[int, str]]:
+    """Unlink files for good; return how many were there, and what the disk said to those that stay, by entry."""
+    removed, refused, unsynced = 0, dict[int, str](), set[Path]()
     for entry in entries:
         try:
-            removed += entry.path not in kept and files.remove(Path(file_system.path), entry.path)
-            done.append(entry.id)
+            removed += entry.path not in kept and files.remove(root, entry.path, unsynced=unsynced)
         except errors.StorageError as exc:
-            pause = min(_FIRST_PAUSE * 2 ** min(entry.attempts, 20), _LONGEST_PAUSE)
-            entry.attempts += 1
-            entry.next_attempt_at = func.now() + pause
-            entry.error = str(exc)
-    session.execute(delete(model.Unlink).where(model.Unlink.id.in_(done)))
-    return Cleared(files=removed, entries=len(done), failed=len(entries) - len(done))
+            refused[entry.id] = str(exc)
+    try:
+        files.sync_remaining(root, unsynced)
+    except errors.StorageError as exc:
+        refused = {entry.id: str(exc) for entry in entries} | refused
+    return removed, refused
+
+
+def _postpone(entry: model.Unlink, problem: str) -> None:
+    entry.attempts += 1
+    entry.next_attempt_at = func.now() + min(_FIRST_PAUSE * 2 ** min(entry.attempts - 1, 20), _LONGEST_PAUSE)
+    entry.error = problem

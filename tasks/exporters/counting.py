@@ -31,7 +31,9 @@ def status_of(confirmed: int, failed: int, partial_success: str) -> Status:
 def confirmed(objects: Iterable[StoredObject], work: Work) -> set[str]:
     """Return the SOP Instance UIDs of what the destination has as it is stored now: it may have been replaced since."""
     digests = work.confirmed()
-    return {item.sop_uid for item in objects if item.sop_uid in digests and _is_same(digests[item.sop_uid], item.sha256)}
+    return {
+        item.sop_uid for item in objects if item.sop_uid in digests and _is_same(digests[item.sop_uid], item.sha256)
+    }
 
 
 def _is_same(sent: str | None, stored: str | None) -> bool:

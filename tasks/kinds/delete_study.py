@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from sqlalchemy import select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
-from archive import model
+from archive import configuration, model
 from archive.storage import deleting, deletion
 from archive.storage.deletion import Terms, Trigger
 from config.device import Device
@@ -104,18 +104,33 @@ class _Conditions(TaskSide):
 
     def terms(self, file_system: model.FileSystem) -> Terms | None:
         """Return the terms of a file system's group; None: its owner is another device, or has no such group."""
-        device = self._work.device
+        # As it is now: that of the claim may be an hour old.
+        device = configuration.current().devices.get(self._work.device.name)
+        if device is None:
+            return None
         group = device.file_system_groups.get(file_system.group_id)
         if group is None or file_system.owner_device != device.name:
             return None
         return deletion.terms_of(group, device.name, self._trigger)
 
     def check(self) -> None:
-        """Raise if the run shall stop."""
+        """Raise if the run shall stop; note that it goes on, for the watchdog."""
+        self._work.progress()
         self._work.check_stop()
 
+    def wait(self, seconds: float) -> None:
+        """Let that time pass; raise if the run shall stop."""
+        self._work.progress()
+        self._work.wait(seconds)
+
     def still_wanted(self, session: Session) -> None:
-        """Raise if the run has ended or was asked to stop; reads only: its row is locked before ledger rows."""
-        row = session.execute(select(Run.ended_at, Run.stop_reason).where(Run.id == self._work.run_id)).one_or_none()
-        if row is None or row.ended_at is not None or row.stop_reason is not None:
+        """Raise if the run has ended, its lease too, or it was asked to stop.
+
+        Reads only: its row is locked before ledger rows.
+        """
+        has_lease = and_(Run.ended_at.is_(None), Run.lease_until > func.clock_timestamp())
+        row = session.execute(
+            select(has_lease.label("has_lease"), Run.stop_reason).where(Run.id == self._work.run_id)
+        ).one_or_none()
+        if row is None or row.stop_reason is not None or not row.has_lease:
             raise StoppedError(row.stop_reason if row is not None and row.stop_reason else LOST)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import psycopg
+import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from archive import db
 from tests.lab.waiting import wait_until
@@ -32,3 +37,27 @@ def test_transaction_after_the_server_has_ended_the_session_gets_another(databas
 
 def test_connection_that_lives_is_used_again(database: str) -> None:
     assert len({session_of() for _ in range(5)}) == 1
+
+
+def test_server_that_is_frozen_is_given_up_and_its_connection_is_not_used_again(database: str) -> None:
+    engine = db.make_engine(database, pool_size=1, answer_s=1)
+    db.use(engine)
+    frozen = session_of()
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        with pytest.raises(OperationalError, match="no answer from the database within 1 s"):
+            session_of()
+
+        assert session_of() != frozen
+    finally:
+        os.kill(frozen, signal.SIGCONT)
+
+
+def test_statement_that_takes_too_long_is_ended_by_the_server(database: str) -> None:
+    db.use(db.make_engine(database, pool_size=1, answer_s=1))
+    before = session_of()
+
+    with pytest.raises(db.OUTAGES, match="statement timeout"), db.transaction() as session:
+        session.execute(text("SELECT pg_sleep(60)"))
+
+    assert session_of() == before

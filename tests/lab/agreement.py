@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from archive import db, model
@@ -29,7 +29,7 @@ def after_sweep(device_name: str) -> list[str]:
 
     Nothing may be left then to be unlinked, and no file that no row names.
     """
-    swept = unlinking.clear_unfinished(device_name, at_once=True)
+    swept = sweep_at_once(device_name)
     found = disagreements()
     found += [f"{swept.failed} files could not be unlinked"] if swept.failed else []
     found += swept.skipped
@@ -37,6 +37,17 @@ def after_sweep(device_name: str) -> list[str]:
         owned = select(model.FileSystem.id).where(model.FileSystem.owner_device == device_name)
         left = session.scalars(select(model.Unlink).where(model.Unlink.file_system_id.in_(owned)))
         return found + [f"still to be unlinked ({entry.reason}): {entry.path}" for entry in left]
+
+
+def sweep_at_once(device_name: str) -> unlinking.Cleared:
+    """Sweep as if files in the making had waited for their writer for as long as they may."""
+    entry = model.Unlink
+    with db.transaction() as session:
+        # Those that a writer is about to take off the list stay his.
+        in_the_making = select(entry.id).where(entry.reason == model.UnlinkReason.STORING)
+        waiting = in_the_making.with_for_update(skip_locked=True)
+        session.execute(update(entry).where(entry.id.in_(waiting)).values(next_attempt_at=func.now()))
+    return unlinking.clear_unfinished(device_name)
 
 
 def _disk(session: Session, file_system: model.FileSystem) -> Iterator[str]:

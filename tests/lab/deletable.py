@@ -151,7 +151,7 @@ class House:
     def look(self) -> str:
         """Look for studies to delete, as beat lets a worker do."""
         reports.look(self.device.name)
-        return deletions.schedule_studies(self.device, self.group, factories.BY)
+        return deletions.schedule_studies(self.device, self.group, Asked(factories.BY))
 
     def ask(self, study_uid: str) -> Look:
         """Schedule one study by name."""

@@ -66,6 +66,13 @@ def upgrade() -> None:
         comment="Ledger of deletions, never purged; names instead of references, which may be gone one day",
     )
     op.create_index(op.f("ix_study_deletion_deleted_at"), "study_deletion", ["deleted_at"], unique=False)
+    op.create_index(
+        "ix_study_deletion_open",
+        "study_deletion",
+        ["device"],
+        unique=False,
+        postgresql_where=sa.text("unlinked_at IS NULL"),
+    )
     op.create_index(op.f("ix_study_deletion_study_uid"), "study_deletion", ["study_uid"], unique=False)
     op.create_table(
         "file_system_report",
@@ -156,7 +163,7 @@ def upgrade() -> None:
         "unlink",
         "reason",
         existing_type=sa.VARCHAR(length=16),
-        comment="storing, duplicate, deleted or replaced",
+        comment="storing, stray, duplicate, deleted or replaced",
         existing_comment="storing, duplicate or deleted",
         existing_nullable=False,
     )
@@ -169,5 +176,5 @@ def upgrade() -> None:
     )
     op.drop_constraint(op.f("unlinkreason_known"), "unlink", type_="check")
     op.create_check_constraint(
-        op.f("unlinkreason_known"), "unlink", "reason IN ('storing', 'duplicate', 'deleted', 'replaced')"
+        op.f("unlinkreason_known"), "unlink", "reason IN ('storing', 'stray', 'duplicate', 'deleted', 'replaced')"
     )

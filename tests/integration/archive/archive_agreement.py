@@ -13,9 +13,18 @@ from sqlalchemy import func, select
 from archive import db, model
 from archive.storage import files, header, ingest
 from config.device import Device, FileSystem, FileSystemGroup
-from tests.lab.agreement import disagreements
+from tests.lab.agreement import disagreements, sweep_at_once
 
-__all__ = ["SAMPLES", "archive_a", "count_of", "disagreements", "incoming", "unlink_list", "write_object"]
+__all__ = [
+    "SAMPLES",
+    "archive_a",
+    "count_of",
+    "disagreements",
+    "incoming",
+    "sweep_at_once",
+    "unlink_list",
+    "write_object",
+]
 
 SAMPLES = Path(pydicom.__file__).parent / "data"
 

@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from archive_agreement import archive_a, count_of, disagreements, unlink_list
+from archive_agreement import archive_a, count_of, disagreements, sweep_at_once, unlink_list
 from offering import Sendable, made, reception, stored_data_sets
 from small_disk import small_disk
 from sqlalchemy import delete, func, select, update
 
 from archive import db, errors, model, query
 from archive.query import StoredObject
-from archive.storage import files, unlinking
+from archive.storage import files
 from archive.storage.choosing import Chooser
 from archive.storage.copies import Copier
 from archive.storage.copying import SourceGone
@@ -163,7 +163,7 @@ def test_copier_that_dies_after_a_step_leaves_nothing_unaccounted(
     assert subprocess.run(command, env=environment, check=False).returncode == 9
 
     assert disagreements() == []
-    unlinking.clear_unfinished("archive-a", at_once=True)
+    sweep_at_once("archive-a")
     assert (unlink_list(), disagreements(), count_of(model.File)) == ([], [], 3)
     assert copy_all() == [True, True, True]
 

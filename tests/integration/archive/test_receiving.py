@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from archive_agreement import archive_a, count_of, disagreements, unlink_list
+from archive_agreement import archive_a, count_of, disagreements, sweep_at_once, unlink_list
 from offering import Sendable, made, reception, samples, stored_data_sets
 from sqlalchemy import func, select, update
 
 from archive import db, errors, ledger, model
-from archive.storage import files, receiving, unlinking
+from archive.storage import files, receiving
 from archive.storage.ingest import Ending
 from archive.storage.receiving import Offered
 
@@ -332,7 +332,7 @@ def test_header_behind_more_bytes_than_are_kept_in_memory_is_read_from_the_file(
 def test_names_that_a_sweep_has_cleared_do_not_hinder(tmp_path: Path) -> None:
     now = reception()
     now.store(made(tmp_path, number=1).offered())
-    unlinking.clear_unfinished("archive-a", at_once=True)
+    sweep_at_once("archive-a")
 
     assert [now.store(made(tmp_path, number=n).offered()).ending for n in (2, 3)] == [Ending.STORED] * 2
     now.close()
@@ -346,7 +346,7 @@ def test_sweep_in_the_middle_of_an_object_loses_at_most_that(tmp_path: Path, ste
 
     def sweep(done: str) -> None:
         if done == step and not swept:
-            swept.append(unlinking.clear_unfinished("archive-a", at_once=True))
+            swept.append(sweep_at_once("archive-a"))
 
     now = reception(after_step=sweep)
     try:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from archive_agreement import archive_a, count_of, disagreements, unlink_list
+from archive_agreement import archive_a, count_of, disagreements, sweep_at_once, unlink_list
 from offering import Sendable, made, reception, samples, stored_data_sets
 from small_disk import small_disk
 from sqlalchemy import delete, select, update
@@ -42,7 +42,7 @@ def all_of(table: type[db.Base]) -> list[db.Base]:
 
 def after_sweep() -> list[str]:
     """What disagrees once all that was left is cleared."""
-    unlinking.clear_unfinished("archive-a", at_once=True)
+    sweep_at_once("archive-a")
     return disagreements() + [path for _, path in unlink_list()]
 
 

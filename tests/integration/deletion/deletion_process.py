@@ -31,8 +31,8 @@ def main(url: str, home: str, step: str, count: str = "1") -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def then_die(name: str, original: Any) -> Any:
-        def called(*args: Any) -> Any:
-            result = original(*args)
+        def called(*args: Any, **named: Any) -> Any:
+            result = original(*args, **named)
             if not any(".arcfleet-probe" in str(one) for one in args):
                 die_after(name)
             return result

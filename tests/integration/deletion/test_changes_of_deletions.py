@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from archive import db, ledger
 from archive.storage import deleting, ingest, marking
-from tasks import deletions, operations, store
+from tasks import deletions, jobs, operations, store
 from tasks.errors import ConflictError
 from tasks.moving import Change
 from tasks.query import TaskQuery
@@ -120,19 +120,19 @@ def test_deleted_task_gives_its_mark_back(house: House) -> None:
     assert (house.marks(), factories.views()) == ([], [])
 
 
-def test_failed_deletion_keeps_its_mark_for_a_reschedule_and_is_not_scheduled_twice(house: House) -> None:
+def test_failed_deletion_gives_its_mark_back_and_the_study_can_be_scheduled_anew(house: House) -> None:
     task = house.marked(STUDY)
     [reservation] = factories.reserve(queue="DeleteStudy")
     claimed = factories.claim(reservation)
     assert claimed is not None
     factories.report(claimed, Event.FAIL, error="disk")
 
-    with pytest.raises(ConflictError, match=f"task {task.id}, which was to delete it, has FAILED"):
-        house.ask(STUDY)
-    reschedule(task.id)
+    assert house.marks() == []
+    with pytest.raises(ConflictError, match="its mark does not stand any more"):
+        reschedule(task.id)
+    [anew] = house.ask(STUDY).tasks
     house.run()
-
-    assert deletable.task(task.id).status is Status.COMPLETED
+    assert deletable.task(anew.id).status is Status.COMPLETED
     assert house.files(STUDY) == []
 
 
@@ -397,7 +397,7 @@ def test_two_looks_at_once_schedule_each_study_once(house: House) -> None:
 
 def test_second_look_is_told_that_the_first_one_goes_on(house: House) -> None:
     with (
-        deletions._alone(deletions.Job("archive-a", deletable.ONLINE, "schedule_deletions")),
+        jobs.alone(jobs.Job("archive-a", deletable.ONLINE, "schedule_deletions"), "studies are being scheduled"),
         pytest.raises(ConflictError, match="Group ONLINE_STORAGE of device archive-a: studies are being scheduled"),
     ):
         house.look()

@@ -280,7 +280,7 @@ def test_file_system_that_nobody_reports_is_not_deleted_from(house: House) -> No
     house.deletable(STUDY)
     factories.sql("DELETE FROM file_system_report")
 
-    said = deletions.schedule_studies(house.device, house.group, factories.BY)
+    said = deletions.schedule_studies(house.device, house.group, deletions.Asked(factories.BY))
     assert said.endswith("1 file system healthy, 1 copy in group, 1 not the last copy")
     reports.look("archive-a")
     factories.sql("UPDATE file_system_report SET checked_at = now() - interval '3 min'")
@@ -298,7 +298,7 @@ def test_copy_that_is_not_on_disk_does_not_count(house: House) -> None:
 
     said = refused(house, task.id)
 
-    assert "the only good copy of 1 of 3 objects (1 copies are in the index but not on disk" in said
+    assert "the only good copy of 1 of 3 objects (1 copies do not count" in said
     assert str(gone) in said
 
 
@@ -358,6 +358,7 @@ def test_copy_out_of_reach_counts_as_long_as_its_owner_reports_its_disk_as_healt
     house.deletable(STUDY)
     number = as_if_of_archive_b(house)
     house.files(STUDY, NEARLINE)[0].unlink()  # nobody here can see that
+    factories.sql("UPDATE file SET checked_at = now()")  # but its owner verified it lately
     assert "not the last copy" in house.verdicts(STUDY)[Trigger.AGE]
 
     reports.look("archive-b")

@@ -15,7 +15,7 @@ from api.cli.fs import fs
 from api.cli.task import task as task_command
 from archive.storage import reports
 from config import settings
-from tasks import deletions, jobs
+from tasks import jobs
 from tasks.state import Status
 from tests import factories
 from tests.integration.api.wire import BASE, Wire, error_of
@@ -85,6 +85,7 @@ def test_every_reason_against_a_named_study_is_told(wire: Wire, house: House) ->
         ("/fs/archive-a/GONE/scheduleStudyForDeletion?studyUID=9.9", "No such FileSystemGroup: GONE at Device{name=ar"),
         (f"/fs/archive-x/{ONLINE}/scheduleStudyForDeletion?studyUID=9.9", "Unknown Device: archive-x"),
         ("/studies/9.9/protect", "No such Study: 9.9"),
+        ("/studies/9.9/unprotect", "No such Study: 9.9"),
     ],
 )
 def test_what_is_not_there_is_named(wire: Wire, path: str, said: str) -> None:
@@ -109,13 +110,37 @@ def test_look_runs_now_and_says_what_it_did(wire: Wire, house: House) -> None:
     assert house.marks() == [factories.views()[0].id]
 
 
+def test_ledger_names_who_asked_for_the_look(wire: Wire, house: House) -> None:
+    house.deletable(STUDY)
+
+    wire.post(f"{GROUP}/scheduleStudiesForDeletion")
+    house.run()
+
+    [row] = deletable.deletions_written()
+    assert (row.who, row.trigger) == ("local@127.0.0.1", "DeleteStudyIfNotAccessedFor")
+    assert factories.views()[0].request_uri == f"{GROUP}/scheduleStudiesForDeletion"
+
+
+def test_look_is_shown_and_told_since_when_also_where_none_is_configured(wire: Wire, house: House) -> None:
+    assert wire.get(GROUP).json()["scheduleStudiesForDeletion"] is None
+    house.look()
+
+    told = wire.get(GROUP).json()["scheduleStudiesForDeletion"]
+    with jobs.alone(jobs.Job("archive-a", ONLINE, "schedule_deletions"), "studies are being scheduled"):
+        answer = wire.post(f"{GROUP}/scheduleStudiesForDeletion")
+
+    assert (told["nextRunAt"], told["result"]) == (None, "0 studies scheduled (0 bytes), 0 kept")
+    assert told["endedAt"] is not None
+    assert (answer.status_code, "scheduled for deletion since 20" in error_of(answer)) == (409, True)
+
+
 def test_look_that_goes_on_is_a_conflict_that_says_since_when(wire: Wire, house: House) -> None:
     job = jobs.Job("archive-a", ONLINE, "schedule_deletions")
     factories.sql(
         "INSERT INTO housekeeping_job (device, file_system_group, job, interval_s, started_at)"
         " VALUES ('archive-a', :group, 'schedule_deletions', 60, '2026-01-02 03:04:05Z')", group=ONLINE,
     )  # fmt: skip
-    with deletions._alone(job):
+    with jobs.alone(job, "studies are being scheduled for deletion"):
         answer = wire.post(f"{GROUP}/scheduleStudiesForDeletion")
 
     assert answer.status_code == 409

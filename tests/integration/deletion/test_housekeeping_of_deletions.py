@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from tasks import stored
+from config.device import Queue
+from tasks import deletions, stored
 from tasks.state import Status
 from tests import factories
 from tests.lab import deletable
 from tests.lab.deletable import ONLINE, House
-from workers import housekeeping
+from workers import device_step, housekeeping
 from workers.broker import Broker
 from workers.dispatch import Dispatcher
 
@@ -85,6 +87,43 @@ def test_device_without_the_queue_says_so(house: House) -> None:
 
     assert factories.views() == []
     assert result("schedule_deletions") == "No Queue configured with name:DeleteStudy at Device{name=archive-a}"
+
+
+def test_look_that_somebody_asked_for_is_remembered_but_not_repeated(house: House) -> None:
+    house.look()
+
+    keep()
+
+    assert result("schedule_deletions").startswith("0 studies scheduled")
+    assert due_in_s() > 86400
+    house.configure(schedule_interval=timedelta(minutes=5))
+    keep()
+    assert 0 < due_in_s() <= 300
+
+
+def test_disks_are_looked_at_again_during_a_long_look(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        house.deletable(f"1.2.{number}", 1)
+    house.configure(schedule_batch_size=1)
+    monkeypatch.setattr(deletions, "_REFRESH_EVERY_S", 0)
+
+    def stale(*args: Any) -> Any:
+        judged(*args)
+        factories.sql("UPDATE file_system_report SET checked_at = checked_at - interval '121 s'")
+
+    judged = deletions._mark
+    monkeypatch.setattr(deletions, "_mark", stale)
+
+    housekeeping.run("archive-a", ONLINE, "schedule_deletions")
+
+    assert result("schedule_deletions").startswith("3 studies scheduled")
+
+
+@pytest.mark.parametrize(("parallel", "processes"), [(1, 3), (4, 6), (None, 2)])
+def test_deletions_leave_processes_for_what_beat_sends(parallel: int | None, processes: int) -> None:
+    queues = {} if parallel is None else {"DeleteStudy": Queue("DeleteStudy", max_tasks_parallel=parallel)}
+
+    assert device_step.housekeeping_processes(factories.device(queues=queues)) == processes
 
 
 def test_look_at_a_group_that_is_gone_is_refused(house: House) -> None:

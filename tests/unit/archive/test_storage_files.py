@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from archive import errors
-from archive.storage import files
+from archive.storage import disk, files
 
 NOW = datetime(2026, 2, 3, tzinfo=UTC)
 
@@ -116,3 +117,91 @@ def test_steps_are_told_in_order(tmp_path: Path) -> None:
     files.write(tmp_path, "a", b"x", after_step=steps.append)
 
     assert steps == ["part", "renamed", "synced"]
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The folders that were synced, below the root."""
+    seen: list[str] = []
+    sync_folder = disk.sync_folder
+
+    def note(folder: Path) -> None:
+        sync_folder(folder)
+        seen.append(folder.relative_to(tmp_path).as_posix())
+
+    monkeypatch.setattr(disk, "sync_folder", note)
+    return seen
+
+
+def test_folder_that_another_process_has_made_is_entered_in_its_parent_for_good(
+    tmp_path: Path, synced: list[str]
+) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+
+    files.write(tmp_path, "a/b/1", b"x")
+
+    assert synced == [".", "a", "a/b"]
+
+
+def test_known_folder_costs_no_more_than_its_own_sync(tmp_path: Path, synced: list[str]) -> None:
+    files.write(tmp_path, "a/b/1", b"x")
+    synced.clear()
+
+    files.write(tmp_path, "a/b/2", b"x")
+
+    assert synced == ["a/b"]
+
+
+def test_folder_that_was_removed_and_made_again_is_synced_again(tmp_path: Path, synced: list[str]) -> None:
+    files.write(tmp_path, "a/b/1", b"x")
+    files.write(tmp_path, "a/2", b"x")
+    files.remove(tmp_path, "a/b/1")
+    (tmp_path / "a/b").mkdir()
+    synced.clear()
+
+    files.write(tmp_path, "a/b/3", b"x")
+
+    assert synced == ["a", "a/b"]
+
+
+def test_folder_that_another_process_removed_is_made_and_synced_again(tmp_path: Path, synced: list[str]) -> None:
+    files.write(tmp_path, "a/b/1", b"x")
+    shutil.rmtree(tmp_path / "a")
+    synced.clear()
+
+    files.write(tmp_path, "a/b/2", b"x")
+
+    assert synced == [".", "a", "a/b"]
+
+
+def test_folders_that_are_known_are_bounded(tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "_MOST_KNOWN", 3)
+
+    for number in range(10):
+        files.write(tmp_path, f"{number}/1", b"x")
+
+    assert len(disk._known) <= 3
+    assert synced.count(".") == 10
+
+
+def test_removed_file_is_gone_for_good(tmp_path: Path, synced: list[str]) -> None:
+    files.write(tmp_path, "a/b/1", b"x")
+    files.write(tmp_path, "a/2", b"x")
+    synced.clear()
+
+    files.remove(tmp_path, "a/b/1")
+
+    assert synced == ["a"]
+
+
+def test_folders_that_files_left_are_synced_once_as_far_as_they_are_there(tmp_path: Path, synced: list[str]) -> None:
+    for path in ("a/b/1", "a/b/2", "a/3", "a/4"):
+        files.write(tmp_path, path, b"x")
+    left: set[Path] = set()
+    for path in ("a/b/1", "a/b/2", "a/3"):
+        files.remove(tmp_path, path, unsynced=left)
+    synced.clear()
+
+    files.sync_remaining(tmp_path, left)
+
+    assert synced == ["a"]

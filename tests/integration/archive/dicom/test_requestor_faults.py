@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -49,6 +51,48 @@ def test_nobody_listens_is_said() -> None:
 def test_no_answer_to_the_connection_is_said() -> None:
     with Deaf() as peer, pytest.raises(errors.PeerUnreachable, match=f"^{peer}: no connection within 0.05 s$"):
         _store(peer, limits=replace(PATIENT, connect_s=SHORT_S))
+
+
+def stop() -> None:
+    raise KeyError("told to stop")
+
+
+def test_who_connects_is_asked_whether_to_go_on() -> None:
+    with (
+        Deaf() as peer,
+        pytest.raises(KeyError, match="told to stop"),
+        associate(peer, "A", [CT], PATIENT, waiting=stop),
+    ):
+        pass
+
+
+def test_host_name_is_waited_for_no_longer_than_was_said(slow_names: None) -> None:
+    with pytest.raises(errors.PeerUnreachable, match=r"^PACS at slow:104: host name not resolved within 0\.05 s$"):
+        _store(Peer("PACS", "slow", 104), limits=replace(PATIENT, connect_s=SHORT_S))
+
+
+def test_who_waits_for_a_host_name_is_asked_whether_to_go_on(slow_names: None) -> None:
+    with (
+        pytest.raises(KeyError, match="told to stop"),
+        associate(Peer("PACS", "slow", 104), "A", [CT], PATIENT, waiting=stop),
+    ):
+        pass
+
+
+@pytest.fixture
+def slow_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no name be resolved before the end of the test: stands for the server of names, which is not ours."""
+    over = threading.Event()
+    real = socket.getaddrinfo
+
+    def slow(host: str, *args: Any, **named: Any) -> Any:
+        if host == "slow" and not named.get("flags"):
+            over.wait(60)
+        return real(host, *args, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    yield
+    over.set()
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 300])

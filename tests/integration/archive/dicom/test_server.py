@@ -63,8 +63,8 @@ class Running:
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
-    def connect(self) -> socket.socket:
-        return socket.create_connection((self.peer.host, self.peer.port), timeout=30)
+    def connect(self, source: str = "127.0.0.1") -> socket.socket:
+        return socket.create_connection((self.peer.host, self.peer.port), timeout=30, source_address=(source, 0))
 
     def echoes(self, calling: str = "MODALITY", called: str = "ARCHIVE_A") -> bool:
         peer = replace(self.peer, ae_title=called)
@@ -192,6 +192,23 @@ def test_limit_of_open_associations_holds_until_one_ends(running: Running) -> No
 
     assert rejected.value.is_transient
     wait_until(lambda: is_taken(running), "there is a place again")
+
+
+def test_limit_of_zero_is_none(running: Running) -> None:
+    running.device = replace(DEVICE, max_open_associations=0)
+
+    assert running.echoes()
+
+
+def test_silent_connections_of_one_address_keep_those_of_another(running: Running) -> None:
+    with ExitStack() as stack:
+        other = stack.enter_context(running.connect("127.0.0.2"))
+        first, *_ = [stack.enter_context(running.connect()) for _ in range(MOST_SILENT)]
+
+        assert was_ended(first)
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.recv(1)
 
 
 def test_one_address_does_not_get_all_places(running: Running) -> None:

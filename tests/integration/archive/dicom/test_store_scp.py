@@ -11,6 +11,7 @@ from archive_agreement import archive_a, write_object
 from structlog.testing import capture_logs
 
 from archive import db, errors
+from archive.dicom import commands
 from archive.dicom.acceptor import Proposal, Services, StoreRequest
 from archive.dicom.status import Status
 from archive.dicom.store_scp import StoreScp
@@ -87,7 +88,10 @@ def test_disk_that_is_gone_refuses_for_want_of_resources_in_at_most_64_character
         answers = [store(services, sent) for _ in range(3)]
 
     assert {answer.code for answer in answers} == {0xA700}
-    comment = answers[0].comment
+    request = commands.Command(commands.C_STORE_RQ, 1, "1.2", "1.2.3", has_data_set=True)
+    told = commands.decode(commands.response(request, answers[0]), "archive").status
+    assert told is not None
+    comment = told.comment
     assert comment is not None
     assert comment.isascii()
     assert 10 < len(comment) <= 64

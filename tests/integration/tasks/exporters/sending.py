@@ -11,6 +11,8 @@ from typing import Any
 from archive import db, model
 from archive.dicom.peer import Peer
 from archive.storage import ingest
+from archive.storage.choosing import Chooser
+from archive.storage.receiving import Offered, Reception
 from config.device import ApplicationEntity, Device, Exporter, NetworkConnection
 from tasks.outcome import Outcome
 from tasks.state import Event
@@ -61,6 +63,19 @@ class Sending:
             session.expunge_all()
         ingest.store(target, [offered])
         return offered.header.sop_uid
+
+    def replace(self, sop_uid: str) -> None:
+        """Store another version of an object of the first series in its place, as the policy ALWAYS does."""
+        path = write_object(
+            self.archive.out.parent / "new" / sop_uid,
+            stored_study.STUDY, stored_study.SERIES[0], sop_uid, PatientComments="new",
+        )  # fmt: skip
+        device = replace(self.archive.device, overwrite_policy="ALWAYS")
+        reception = Reception(device, "CT", chooser=Chooser(device.name, device.file_system_groups["ONLINE_STORAGE"]))
+        found = incoming(path).header
+        chunks = iter([part10.data_set(path)])
+        reception.store(Offered(found.sop_class_uid, found.sop_uid, found.transfer_syntax_uid, chunks))
+        reception.close()
 
     def add_many(self, number: int) -> list[str]:
         """Store so many further objects of the study."""

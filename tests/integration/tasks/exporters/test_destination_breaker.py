@@ -11,11 +11,12 @@ from tasks import breaker, circumstances, destinations
 from tasks.admission import Why, destination_refusals
 from tasks.control import Destination
 from tasks.destinations import Hold
+from tasks.errors import DestinationError
 from tasks.slots import database_time
 from tasks.state import Event
 from tests import factories
-from tests.integration.tasks.exporters.sending import DESTINATION, Sending, start
-from tests.lab.acts import Answer, Reject
+from tests.integration.tasks.exporters.sending import DESTINATION, Sending, next_attempt, start
+from tests.lab.acts import Abort, Answer, Close, Reject
 from tests.lab.misbehaving import Misbehaving
 from tests.lab.nobody import Nobody
 from tests.stored_study import OBJECTS
@@ -137,6 +138,33 @@ def test_full_node_counts_as_failing_and_a_refused_object_does_not(sending: Send
 
 def test_rejected_association_counts(sending: Sending) -> None:
     with Misbehaving(associations=lambda _: Reject(1, 1, 7)) as peer:
+        sending.send_to(peer.peer)
+
+        sending.attempt(start())
+
+    found = row()
+    assert found is not None
+    assert found.failures == 1
+
+
+def test_object_at_which_the_node_aborts_each_time_does_not_keep_others_from_it(sending: Sending) -> None:
+    run = start()
+    with Misbehaving(by_uid={OBJECTS[0]: Abort()}) as peer:
+        sending.send_to(peer.peer)
+        endings = [sending.attempt(run)]
+        for _ in range(3):  # with the others, and then alone
+            run = next_attempt(run)
+            endings.append(sending.attempt(run))
+
+    assert all(isinstance(ending, DestinationError) for ending in endings)
+    assert row() is None
+
+
+def test_node_that_is_gone_in_the_middle_counts(sending: Sending) -> None:
+    with Misbehaving(
+        objects=lambda n: Answer() if n == 1 else Close(),
+        associations=lambda n: Answer() if n == 1 else Reject(2, 3, 1),
+    ) as peer:
         sending.send_to(peer.peer)
 
         sending.attempt(start())

@@ -126,6 +126,34 @@ def test_next_attempt_sends_only_what_was_not_confirmed(sending: Sending) -> Non
     assert ending == Outcome(Status.COMPLETED, f"Export Study[uid={STUDY}] to dicom:PACS - completed:3")
 
 
+def test_object_that_was_replaced_between_two_attempts_is_sent_again(sending: Sending) -> None:
+    run = start()
+    with Misbehaving() as peer:
+        sending.send_to(peer.peer)
+        sending.attempt(run)
+        sending.replace(OBJECTS[0])
+
+        again = next_attempt(run)
+        sending.attempt(again)
+        sending.attempt(next_attempt(again))
+
+    assert uids(peer.received) == [*OBJECTS, OBJECTS[0]]
+    assert peer.received[-1].data_set == sending.data_set(OBJECTS[0])
+    assert peer.received[-1].data_set != peer.received[0].data_set
+
+
+def test_object_that_was_sent_before_digests_were_kept_is_not_sent_again(sending: Sending) -> None:
+    run = start()
+    with Misbehaving() as peer:
+        sending.send_to(peer.peer)
+        sending.attempt(run)
+        factories.sql("UPDATE object_outcome SET sha256 = NULL")
+
+        sending.attempt(next_attempt(run))
+
+    assert uids(peer.received) == OBJECTS
+
+
 def test_attempt_with_nothing_left_asks_for_no_association(sending: Sending) -> None:
     run = start()
     with Misbehaving() as peer:

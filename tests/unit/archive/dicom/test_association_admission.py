@@ -69,6 +69,23 @@ def test_own_title_decides_before_the_star_of_another() -> None:
     assert refusal(device(any_title, own), "OWN") is None
 
 
+@pytest.mark.parametrize(
+    ("addresses", "keep", "closed"),
+    [
+        ([], 3, []),
+        (["a", "b", "a"], 3, []),
+        (["b", "a", "a", "a"], 3, [1]),
+        (["b", "a", "a", "a", "c"], 2, [1, 2, 0]),
+        (["a", "b"], 0, [0, 1]),
+        (["b", "a", "b", "a"], 3, [0]),
+    ],
+)
+def test_silent_connections_of_who_has_most_are_closed_first(
+    addresses: list[str], keep: int, closed: list[int]
+) -> None:
+    assert admission.to_close(addresses, keep) == closed
+
+
 @pytest.mark.parametrize(("limit", "most"), [(1, 1), (2, 2), (4, 3), (100, 75)])
 def test_one_address_leaves_a_quarter_to_others(limit: int, most: int) -> None:
     assert admission.most_of_one_address(limit) == most

@@ -45,6 +45,12 @@ def test_limit_of_associations_is_named_when_it_is_reached(places: Places) -> No
     assert answers == [None, None, None, "3 associations are open, at most 3 may be"]
 
 
+@pytest.mark.parametrize("limit", [0, MOST_ASSOCIATIONS + 1])
+def test_without_a_limit_there_are_as_many_as_there_can_be(places: Places, limit: int) -> None:
+    assert associated(places, limit=limit) is None
+    assert places.most(limit) == MOST_ASSOCIATIONS
+
+
 def test_connections_without_an_association_do_not_count(places: Places) -> None:
     for _ in range(20):
         places.enter("127.0.0.1")
