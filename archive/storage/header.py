@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from functools import lru_cache
 from io import BytesIO
 from typing import BinaryIO
 
@@ -261,6 +262,7 @@ def _checked(keyword: str, uid: str | None) -> str:
     return uid
 
 
+@lru_cache(maxsize=256)
 def _date(text: str | None) -> date | None:
     """Parse a DA value, also in the form with dots of ACR-NEMA. Source: PS3.5 6.2."""
     digits = (text or "").replace(".", "").replace("-", "")
@@ -270,6 +272,7 @@ def _date(text: str | None) -> date | None:
         return None
 
 
+@lru_cache(maxsize=256)
 def _time(text: str | None) -> time | None:
     """Parse a TM value, also with colons; a leap second becomes :59. Source: PS3.5 6.2."""
     match = _TIME.fullmatch(text or "")

@@ -114,7 +114,8 @@ def add(target: Target, pending: rows.Pending, settle: Callable[[], None]) -> bo
             with connection.pipeline():
                 cursor = connection.execute(_ADD, _values(target, pending), prepare=True)
                 settle()
-                connection.commit()
+                # Not commit(): that waits for its answer, and the end of the block does so again.
+                connection.execute("COMMIT")
             return bool(cursor.fetchall()[0][0])
         except (errors.Unfit, psycopg.errors.DivisionByZero, *_RACES):
             return False
