@@ -145,8 +145,8 @@ def test_killed_process_is_started_again_and_gives_its_associations_back(lab: La
 
 
 def test_nothing_is_left_when_the_service_is_killed(service: Member) -> None:
+    wait_until(lambda: len(processes(service)) == 2, "both processes are there")
     family = processes(service)
-    assert len(family) == 2
 
     with ended_somehow(2):
         service.kill_main()
