@@ -249,8 +249,16 @@ def answers(one: Requestor) -> bool:
 
 @contextmanager
 def associations(number: int) -> Iterator[list[Requestor]]:
+    """Open so many; places of a test before are given back a moment after its associations have ended."""
     with ExitStack() as stack:
-        yield [stack.enter_context(requestor.associate(PEER, "MODALITY", [VERIFICATION])) for _ in range(number)]
+
+        def another() -> Requestor | None:
+            try:
+                return stack.enter_context(requestor.associate(PEER, "MODALITY", [VERIFICATION]))
+            except errors.PeerRejected:
+                return None
+
+        yield [wait_until(another, f"{number} associations are open") for _ in range(number)]  # type: ignore[misc]
 
 
 @contextmanager
