@@ -75,7 +75,7 @@ def pick(prefix: bytes, transfer_syntax_uid: str, wanted: Collection[int], last:
             tag, vr, start, length = walk.head(at)
             if tag > last:
                 return Picked(elements, True, is_little)
-            at = walk.end(start, length, vr)
+            at = start + length if length != UNDEFINED else walk.end(start, length, vr)
             if tag in wanted and length != UNDEFINED:
                 if at > len(data):
                     break
@@ -117,22 +117,20 @@ class _Walk:
         order = "<" if is_little else ">"
         self._data = data
         self._is_implicit = is_implicit
-        self._two = struct.Struct(order + "HH")
+        self._short = struct.Struct(order + "HH2sH")
         self._four = struct.Struct(order + "I")
-        self._short = struct.Struct(order + "H")
 
     def head(self, at: int, *, is_implicit: bool | None = None) -> tuple[int, bytes | None, int, int]:
         """Return tag, VR, begin of the value and its length of the element at `at`."""
         if at + 8 > len(self._data):
             raise _Short
-        group, number = self._two.unpack_from(self._data, at)
+        group, number, vr, length = self._short.unpack_from(self._data, at)
         tag: int = group << 16 | number
-        vr = self._data[at + 4 : at + 6]
         implicit = self._is_implicit if is_implicit is None else is_implicit
         if implicit or group == 0xFFFE or not _is_vr(vr):
             return tag, None, at + 8, self._four.unpack_from(self._data, at + 4)[0]
         if vr not in LONG:
-            return tag, vr, at + 8, self._short.unpack_from(self._data, at + 6)[0]
+            return tag, vr, at + 8, length
         if at + 12 > len(self._data):
             raise _Short
         return tag, vr, at + 12, self._four.unpack_from(self._data, at + 8)[0]
