@@ -1,4 +1,4 @@
-"""Where this machine's REST API listens, and whether it can."""
+"""Where this machine's REST API and Flower listen, and whether they can."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Address:
 
     host: str
     port: int
-    #: Whose it is: `REST` or a device's name.
+    #: Whose it is: `REST`, `Flower` or a device's name.
     owner: str
 
     @property
@@ -47,6 +47,12 @@ def own_address(given: settings.Settings, *, offset: int) -> Address:
     """Return where the API listens for itself; a port that is set explicitly is not moved by the offset."""
     moved = 0 if given.is_set("api_port") else offset
     return Address(given.api_host, given.api_port + moved, "REST")
+
+
+def flower_address(given: settings.Settings, *, offset: int) -> Address:
+    """Return where Flower listens; a port that is set explicitly is not moved by the offset."""
+    moved = 0 if given.is_set("flower_port") else offset
+    return Address(given.flower_host, given.flower_port + moved, "Flower")
 
 
 def refuse_busy(addresses: Iterable[Address]) -> None:
@@ -75,6 +81,8 @@ def _listen_once(address: Address) -> None:
 
 
 def _wanted(address: Address) -> str:
+    if address.owner == "Flower":
+        return "Flower"
     return "the REST API" if address.owner == "REST" else f"the HTTP connection of device {address.owner}"
 
 
