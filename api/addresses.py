@@ -12,6 +12,9 @@ from config import settings
 from config.device import Device
 from config.errors import SettingsError
 
+#: Whose address it is, beside `REST` and the names of devices.
+FLOWER = "Flower"
+
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # to connect, not to listen
 
 
@@ -52,7 +55,7 @@ def own_address(given: settings.Settings, *, offset: int) -> Address:
 def flower_address(given: settings.Settings, *, offset: int) -> Address:
     """Return where Flower listens; a port that is set explicitly is not moved by the offset."""
     moved = 0 if given.is_set("flower_port") else offset
-    return Address(given.flower_host, given.flower_port + moved, "Flower")
+    return Address(given.flower_host, given.flower_port + moved, FLOWER)
 
 
 def refuse_busy(addresses: Iterable[Address]) -> None:
@@ -81,8 +84,8 @@ def _listen_once(address: Address) -> None:
 
 
 def _wanted(address: Address) -> str:
-    if address.owner == "Flower":
-        return "Flower"
+    if address.owner == FLOWER:
+        return FLOWER
     return "the REST API" if address.owner == "REST" else f"the HTTP connection of device {address.owner}"
 
 

@@ -47,6 +47,15 @@ class Caller:
         """Tell whether the caller's role includes this one."""
         return _RANKS.index(self.role) >= _RANKS.index(role)
 
+    def must_be(self, role: Role) -> None:
+        """See that the caller's role includes this one.
+
+        Raises:
+            Forbidden: it does not.
+        """
+        if not self.may(role):
+            raise Forbidden(f"{self.name} has the role {self.role}, expected {role} or more")
+
     @property
     def by(self) -> By:
         """The caller as the author of a change."""
@@ -74,8 +83,7 @@ def needs(role: Role) -> Callable[[Request], Caller]:
 
     def identified(request: Request) -> Caller:
         caller = identify(request)
-        if not caller.may(role):
-            raise Forbidden(f"{caller.name} has the role {caller.role}, expected {role} or more")
+        caller.must_be(role)
         return caller
 
     return identified

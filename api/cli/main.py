@@ -23,6 +23,7 @@ COMMANDS = {
     "worker": "api.cli.worker:worker",
     "beat": "api.cli.beat:beat",
     "api": "api.cli.api:api",
+    "flower": "api.cli.flower:flower",
     "task": "api.cli.task:task",
     "device": "api.cli.device:device",
     "config": "api.cli.config:config_group",

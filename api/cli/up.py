@@ -60,9 +60,10 @@ def up(home: str | None, offset: int, devices: str | None, *, only_servers: bool
 
 
 def commands(devices: Iterable[Device], *, offset: int, logs: Path) -> list[Command]:
-    """Return the processes that a cluster needs: a worker per device, beat and the API."""
+    """Return the processes that a cluster needs: a worker per device, beat, the API and Flower."""
     wanted = {f"worker {device.name}": ["worker", "--device", device.name] for device in devices}
     wanted |= {"beat": ["beat"], "api": ["api", "--offset", str(offset)]}
+    wanted |= {"flower": ["flower", "--offset", str(offset)]}
     program = _program()
     return [
         Command(name, [*program, *arguments], logs / f"{name.replace(' ', '-')}.log")
@@ -178,7 +179,8 @@ def _devices(given: Settings, cluster: Cluster) -> list[Device]:
 
 def _listening(given: Settings, cluster: Cluster, offset: int) -> list[Address]:
     own = addresses.own_address(given, offset=offset)
-    return addresses.of_api(own, _devices(given, cluster), offset=offset)
+    flower = addresses.flower_address(given, offset=offset)
+    return [*addresses.of_api(own, _devices(given, cluster), offset=offset), flower]
 
 
 def _write_run_file(home: Path, servers: Servers, offset: int, listening: Sequence[Address]) -> None:
@@ -192,7 +194,8 @@ def _write_run_file(home: Path, servers: Servers, offset: int, listening: Sequen
             broker_url=servers.valkey.url if servers.valkey else None,
             postgres_socket=str(servers.postgres.socket) if servers.postgres else None,
             valkey_socket=str(servers.valkey.socket) if servers.valkey else None,
-            api_urls=tuple(address.url for address in listening),
+            api_urls=tuple(address.url for address in listening if address.owner != addresses.FLOWER),
+            flower_url=next((address.url for address in listening if address.owner == addresses.FLOWER), None),
         )
     )
 

@@ -26,6 +26,7 @@ from workers.embedded.postgres import EmbeddedPostgres
 PROJECT = Path(__file__).resolve().parents[2]
 #: The REST API itself, archive-a and archive-b of the sample cluster.
 PORTS = (8080, 8081, 8082)
+FLOWER_PORT = 5555
 ARCFLEET = [sys.executable, "-m", "api.cli.main"]
 
 
@@ -234,8 +235,11 @@ def test_whole_cluster_answers_when_up_says_so_and_ends_within_15_s(home: Path) 
     with running_up(home, "--offset", str(offset)) as up:
         urls = run_file(home)["api_urls"]
         assert urls == [f"http://127.0.0.1:{port + offset}" for port in PORTS]
-        for url in urls:
+        flower = run_file(home)["flower_url"]
+        assert flower == f"http://127.0.0.1:{FLOWER_PORT + offset}"
+        for url in (*urls, flower):
             assert httpx.get(f"{url}/health/ready", trust_env=False).status_code == 200
+        assert "Archive" in httpx.get(f"{flower}/workers", trust_env=False).text
 
         up.send_signal(signal.SIGTERM)
 
@@ -265,7 +269,7 @@ def free_offset() -> int:
     while True:
         offset = random.randrange(1000, 40000)
         with ExitStack() as stack, suppress(OSError):
-            for port in PORTS:
+            for port in (*PORTS, FLOWER_PORT):
                 stack.enter_context(socket.create_server(("127.0.0.1", port + offset)))
             return offset
 

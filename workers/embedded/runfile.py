@@ -30,6 +30,7 @@ class Running:
     postgres_socket: str | None = None
     valkey_socket: str | None = None
     api_urls: tuple[str, ...] = ()
+    flower_url: str | None = None
 
 
 @contextmanager
