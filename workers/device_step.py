@@ -76,6 +76,7 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         self._worker = parent
+        self._heartbeat: Heartbeat | None = None
 
     def start(self, parent: Any) -> None:
         """Start heartbeat and dispatcher, and tell them when runs die and when the worker stops."""
@@ -85,6 +86,7 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         stand_in = beat.Tick(binding.node.name, dispatcher)
         heartbeat = Heartbeat(binding.node, binding.device, engine, held_runs, self._follow, stand_in)
         heartbeat.start()
+        self._heartbeat = heartbeat
 
         def ready(**_: Any) -> None:
             dispatcher.look_again(binding.device, all_of_them=True)
@@ -112,8 +114,13 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         signals.worker_shutting_down.connect(stopping, weak=False)
         signals.worker_shutdown.connect(stopped, weak=False)
 
-    def stop(self, parent: Any) -> None:
-        """Do nothing yet: runs still end, and their leases must be renewed meanwhile."""
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery gives it
+        """Ask runs to stop, and end nothing yet: their leases must be renewed until they have.
+
+        A shutdown by remote control sends no signal of its own; the pool, which waits for its runs, stops after us.
+        """
+        if self._heartbeat is not None:
+            self._heartbeat.shut_down()
 
     terminate = stop
 

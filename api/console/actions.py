@@ -17,7 +17,7 @@ from flower.utils import strtobool
 from tornado.web import HTTPError, RequestHandler
 
 from api import audit, steering
-from api.answers import Forbidden
+from api.answers import Busy, Forbidden
 from api.audit import Entry
 from api.console.guard import Guarded
 from api.gate import AwayError
@@ -30,12 +30,14 @@ from tasks.query import TaskQuery
 from tasks.run import Run, Stop
 from tasks.state import Event
 from workers import revoke
+from workers.broker import BrokerError
 from workers.queues import ids_of
 
 _log = structlog.get_logger()
 
 #: Seconds that a run has to stop by itself before Celery ends its process.
 _KILL_AFTER_S = 5.0
+_SURE_SIGNAL = "SIGKILL"
 
 #: What would make Flower say something that is not so, by the name of its handler: why, and what to do instead.
 REFUSED = MappingProxyType(
@@ -106,7 +108,8 @@ class Revoke(Guarded, ControlHandler):  # type: ignore[misc]
     async def post(self, name: str) -> None:
         """Cancel, then tell the workers."""
         terminate = strtobool(self.get_argument("terminate", "false"))
-        signal = self.get_argument("signal", "SIGTERM")
+        # Celery takes a process for ended when it has sent the signal: it must be one that cannot be put off.
+        signal = self.get_argument("signal", _SURE_SIGNAL)
         ids = ids_of(name)
         if ids is None:
             await self._revoke_other(name, terminate=terminate, signal=signal)
@@ -121,12 +124,11 @@ class Revoke(Guarded, ControlHandler):  # type: ignore[misc]
         self.write({"message": text})
 
     async def _tell_workers(self, name: str, signal: str) -> str:
-        revoke_it = partial(self.capp.control.revoke, name, terminate=True, signal=signal)
         try:
-            await self.run_blocking("task.revoke", name, revoke_it)
-        except HTTPError as error:
+            await self.console.tell_workers(name, terminate=True, signal=signal)
+        except BrokerError as error:
             # Cancelled it is: its worker sees that in the database.
-            return f"; its worker was not told ({error.get_message()}), and ends it within {_KILL_AFTER_S:.0f} s"
+            return f"; its worker was not told ({error}), and ends it within {_KILL_AFTER_S:.0f} s"
         return ", its process is ended"
 
     async def _end_process(self, name: str, run_id: int) -> None:
@@ -134,15 +136,17 @@ class Revoke(Guarded, ControlHandler):  # type: ignore[misc]
         with suppress(AwayError, *db.OUTAGES):
             if await self.work.run(partial(revoke.is_open, run_id)):
                 _log.warning("run does not stop, its worker is told to end it", run=name)
-                await self._tell_workers(name, "SIGKILL")
+                await self._tell_workers(name, _SURE_SIGNAL)
 
     async def _revoke_other(self, name: str, *, terminate: bool, signal: str) -> None:
         """Revoke what is no run of a task: a job of housekeeping, which comes again when it is due."""
         self.caller.must_be(Role.OPERATOR)
         entry = Entry(count=1)
         await self.work.run(partial(audit.write, self.caller, "RevokeMessage", name, entry))
-        revoke_it = partial(self.capp.control.revoke, name, terminate=terminate, signal=signal)
-        await self.run_blocking("task.revoke", name, revoke_it)
+        try:
+            await self.console.tell_workers(name, terminate=terminate, signal=signal)
+        except BrokerError as error:
+            raise Busy(f"the broker does not answer ({error}); try again") from error
         self.write({"message": f"Revoked {name}"})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 
 from tornado.web import RequestHandler
@@ -28,7 +27,6 @@ class Ready(Guarded):
     async def get(self) -> None:
         """Answer 200, or 503."""
         ask = partial(health.readiness, self.work.database, self.console.broker_probe)
-        # Not by way of the gate: what keeps others waiting is the answer here.
-        status, told = await asyncio.get_running_loop().run_in_executor(None, ask)
+        status, told = await self.work.begin(ask)
         self.set_status(status)
         self.write(told)

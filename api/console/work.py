@@ -25,14 +25,17 @@ class Work:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="archive")
 
     async def run(self, do: Callable[[], T]) -> T:
-        """Run a function that may block, and return its value.
+        """Run a function that asks the database, and return its value.
 
         Raises:
             AwayError: the database does not answer.
         """
         await self._gate.passable()
-        loop = asyncio.get_running_loop()
-        return await self._gate.unless_held_up(loop.run_in_executor(self._threads, do))
+        return await self._gate.unless_held_up(self.begin(do))
+
+    def begin(self, do: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a function that blocks for a short time at most, whether the database answers or not."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, do)
 
     def stop(self) -> None:
         """Take nothing new; what runs is left to itself."""
