@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,10 @@ class Browser:
             f"{entry['text']} {entry.get('url', '')}" for entry in entries if entry["level"] == "error"
         ]
 
+    def forget_faults(self) -> None:
+        """Do not hold against the page what it complained about until now."""
+        self._heard = []
+
     def go(self, url: str) -> None:
         """Open a page and wait until it is there."""
         self._leave(lambda: self.call("Page.navigate", url=url))
@@ -86,10 +90,12 @@ class Browser:
         self.call("Input.insertText", text=text)
 
     def choose(self, selector: str, value: str) -> None:
-        """Choose a value of a list; with scripts, the page may act on it at once."""
-        self.evaluate(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.value = {json.dumps(value)};"
-            "e.dispatchEvent(new Event('change', {bubbles: true})); return e.value; })()"
+        """Choose a value of a list that leads to another page, and wait until that is there."""
+        self._leave(
+            lambda: self.evaluate(
+                f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.value = {json.dumps(value)};"
+                "e.dispatchEvent(new Event('change', {bubbles: true})); })()"
+            )
         )
 
     def evaluate(self, expression: str) -> Any:
@@ -123,7 +129,7 @@ class Browser:
         """Call a method of the DevTools protocol and return its result."""
         return self._runner.run(asyncio.wait_for(self._call(method, parameters), PATIENCE_S))
 
-    def _leave(self, act: Any) -> None:
+    def _leave(self, act: Callable[[], object]) -> None:
         self._heard = [heard for heard in self._heard if heard["method"] != "Page.loadEventFired"]
         act()
         wait_until(self._has_loaded, "another page is loaded", say=lambda: f"It shows: {self.text[:2000]}")

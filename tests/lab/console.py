@@ -48,7 +48,9 @@ class Console:
 
     def log_in(self, token: str) -> httpx.Response:
         """Log in by the form; from then on the cookie is sent."""
-        return self.post("/login", {"token": token, "_xsrf": self.xsrf("/login")}, Origin=str(self._http.base_url)[:-1])
+        return self.post(
+            "/login", {"token": token, "_xsrf": self.xsrf("/login")}, Origin=str(self._http.base_url).rstrip("/")
+        )
 
     def xsrf(self, path: str) -> str:
         """Return what a form on that page carries against forgery."""

@@ -6,6 +6,8 @@
   document.documentElement.classList.add("has-script");
 
   var FASTEST_MS = 1000;
+  // A run that makes progress, or ends after its task, is no transition of a task: it is looked for.
+  var AGAIN_MS = 2000;
 
   function all(selector, within) {
     return Array.prototype.slice.call((within || document).querySelectorAll(selector));
@@ -79,7 +81,7 @@
 
   all("[data-archive-live]").forEach(function (sign) {
     var into = document.getElementById(sign.dataset.archiveInto);
-    var stream = null, asked = false, busy = false, wasLive = false;
+    var timer = null, stream = null, asked = false, busy = false, wasLive = false;
 
     function show(isLive, text) {
       sign.querySelector(".status-dot").classList.toggle("status-dot-live", isLive);
@@ -94,6 +96,14 @@
       var same = which && document.querySelector('input[name="which"][value="' + which.value + '"]');
       if (same) { same.checked = true; }
       if (choosing) { tell(); }
+      lookAgain();
+    }
+
+    function lookAgain() {
+      window.clearTimeout(timer);
+      if (into.querySelector("[data-archive-again]") && !document.hidden) {
+        timer = window.setTimeout(refresh, AGAIN_MS);
+      }
     }
 
     function refresh() {
@@ -133,9 +143,10 @@
       stream.addEventListener("changed", refresh);
     }
 
-    document.addEventListener("visibilitychange", follow);
+    document.addEventListener("visibilitychange", function () { follow(); lookAgain(); });
     window.addEventListener("pagehide", function () { if (stream) { stream.close(); stream = null; } });
     window.addEventListener("pageshow", follow);
     follow();
+    lookAgain();
   });
 }());
