@@ -61,7 +61,7 @@ class Console(Flower):  # type: ignore[misc]
             "xsrf_cookie_kwargs": {"samesite": "Lax"},
         }
         loop = IOLoop.current()
-        events = Listener(celery_app, io_loop=loop, max_tasks_in_memory=_MOST_RUNS, max_workers_in_memory=_MOST_WORKERS)
+        events = Listener(celery_app, loop, most_runs=_MOST_RUNS, most_workers=_MOST_WORKERS)
         super().__init__(options=options, capp=celery_app, events=events, io_loop=loop, **settings)
         self.beyond_loopback = beyond_loopback
         self.work = Work(health.database_probe())

@@ -147,6 +147,13 @@ class Guarded(RequestHandler):
     def _wants_page(self) -> bool:
         return "text/html" in self.request.headers.get("Accept", "") and not self.request.path.startswith("/api/")
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the request came by TLS, be it to a reverse proxy that we trust."""
+        trusted = str(self.request.remote_ip) in settings.current().trusted_proxies
+        passed_on = self.request.headers.get("X-Forwarded-Proto") if trusted else None
+        return "https" in (passed_on, self.request.protocol)
+
     def _client(self) -> str:
         """Return the address of who asks: a reverse proxy that we trust says whose request it passes on."""
         trusted = settings.current().trusted_proxies

@@ -65,7 +65,7 @@ class Login(Guarded, BaseHandler):  # type: ignore[misc]
             return
         self.set_signed_cookie(
             LOGIN_COOKIE, self.caller.name, expires_days=LOGIN_DAYS,
-            httponly=True, samesite="Lax", secure=self.request.protocol == "https",
+            httponly=True, samesite="Lax", secure=self.is_encrypted,
         )  # fmt: skip
         self.redirect(self._next(), status=303)
 

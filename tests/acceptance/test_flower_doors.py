@@ -117,6 +117,26 @@ def test_cookie_is_signed_and_kept_from_scripts(stranger: Console, tokens: dict[
     assert httpx.get(str(stranger._http.base_url) + "/archive/tasks", headers={"Cookie": forged}).status_code == 401
 
 
+def test_reverse_proxy_is_believed_only_if_it_is_trusted(lab: Lab, tokens: dict[Role, str], open_url: str) -> None:
+    passed_on = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1, 198.51.100.7"}
+    _, trusting = lab.flower(ARCFLEET_TRUSTED_PROXIES="127.0.0.1")
+    form = {"token": tokens[Role.READER]}
+
+    cookies = [
+        httpx.post(f"{url}/login", data=form, headers=passed_on, trust_env=False).headers["set-cookie"]
+        for url in (trusting, open_url)
+    ]
+
+    assert ["Secure" in cookie for cookie in cookies] == [True, False]
+    [task_id] = lab.schedule()
+    headers = {**passed_on, "Authorization": f"Bearer {tokens[Role.OPERATOR]}"}
+    for url in (trusting, open_url):
+        change = {"action": "reschedule", "which": "selected", "selected": str(task_id)}
+        httpx.post(f"{url}/archive/tasks/change", data=change, headers=headers, trust_env=False)
+    query = select(AuditEntry.host).where(AuditEntry.action == "RescheduleTasks").order_by(AuditEntry.id)
+    assert lab.ask(lambda session: list(session.scalars(query))) == ["198.51.100.7", "127.0.0.1"]
+
+
 def test_login_ends_with_its_token(open_url: str, tokens: dict[Role, str]) -> None:
     token = security.add_token("leaves soon", Role.READER, "test")
     with Console(open_url) as visitor:
