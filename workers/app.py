@@ -53,6 +53,9 @@ def _configuration() -> dict[str, Any]:
         "task_serializer": "json",
         "event_serializer": "json",
         "worker_pool_start_method": "spawn",
+        # Seconds until a new process of the pool must have said that it is there. Celery's 4 s are too short for a
+        # busy machine: each one was killed on its way, and the device stood still as long as the load lasted.
+        "worker_proc_alive_timeout": 60.0,
         "worker_send_task_events": True,
         "task_send_sent_event": False,
         "worker_consumer": "workers.consumer:Consumer",

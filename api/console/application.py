@@ -101,7 +101,7 @@ def _ours() -> list[URLSpec]:
         url(r"/health/live", Alive),
         url(r"/health/ready", Ready),
         url(r"/login/?", Login),
-        url(r"/logout", Logout, name="logout"),
+        url(r"/logout", Logout),
     ]
 
 
