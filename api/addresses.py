@@ -1,4 +1,4 @@
-"""Where this machine's REST API and DICOM services listen, and whether they can."""
+"""Where this machine's REST API, Flower and DICOM services listen, and whether they can."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from config import settings
 from config.device import Device
 from config.errors import SettingsError
 
+#: Whose address it is, beside `REST` and the names of devices.
+FLOWER = "Flower"
+
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # to connect, not to listen
 
 
@@ -23,7 +26,7 @@ class Address:
 
     host: str
     port: int
-    #: Whose it is: `REST` or a device's name.
+    #: Whose it is: `REST`, `Flower` or a device's name.
     owner: str
     #: Whom to call there by DICOM; None: it speaks HTTP.
     ae_title: str | None = None
@@ -67,6 +70,12 @@ def own_address(given: settings.Settings, *, offset: int) -> Address:
     return Address(given.api_host, given.api_port + moved, "REST")
 
 
+def flower_address(given: settings.Settings, *, offset: int) -> Address:
+    """Return where Flower listens; a port that is set explicitly is not moved by the offset."""
+    moved = 0 if given.is_set("flower_port") else offset
+    return Address(given.flower_host, given.flower_port + moved, FLOWER)
+
+
 def refuse_busy(addresses: Iterable[Address]) -> None:
     """See that each address can be listened on now.
 
@@ -103,6 +112,8 @@ def listen(address: Address, *, backlog: int = 128) -> socket.socket:
 
 
 def _wanted(address: Address) -> str:
+    if address.owner == FLOWER:
+        return FLOWER
     if address.owner == "REST":
         return "the REST API"
     return f"the {'HTTP' if address.ae_title is None else 'DICOM'} connection of device {address.owner}"

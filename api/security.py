@@ -47,10 +47,35 @@ class Caller:
         """Tell whether the caller's role includes this one."""
         return _RANKS.index(self.role) >= _RANKS.index(role)
 
+    def must_be(self, role: Role) -> None:
+        """See that the caller's role includes this one.
+
+        Raises:
+            Forbidden: it does not.
+        """
+        if not self.may(role):
+            raise Forbidden(f"{self.name} has the role {self.role}, expected {role} or more")
+
     @property
     def by(self) -> By:
         """The caller as the author of a change."""
         return By(f"{self.name}@{self.host}")
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What a request says of who makes it, whatever server took it."""
+
+    #: Address that it came from.
+    client: str
+    #: `host:port` that it was meant for.
+    host: str
+    #: Of the page that it came from, as browsers say.
+    origin: str | None = None
+    #: Bearer token.
+    token: str | None = None
+    #: Name of the token that somebody logged in with before.
+    login: str | None = None
 
 
 def needs(role: Role) -> Callable[[Request], Caller]:
@@ -58,8 +83,7 @@ def needs(role: Role) -> Callable[[Request], Caller]:
 
     def identified(request: Request) -> Caller:
         caller = identify(request)
-        if not caller.may(role):
-            raise Forbidden(f"{caller.name} has the role {caller.role}, expected {role} or more")
+        caller.must_be(role)
         return caller
 
     return identified
@@ -71,7 +95,21 @@ Operator = Annotated[Caller, Depends(needs(Role.OPERATOR))]
 
 
 def identify(request: Request) -> Caller:
-    """Return who makes the request.
+    """Return who makes the request. Raises as `admit` does."""
+    account: Caller | None = request.app.state.account
+    if account is not None:
+        return account
+    visit = Visit(
+        client=request.client.host if request.client else "unknown",
+        host=request.url.netloc,
+        origin=request.headers.get("origin"),
+        token=_token_of(request),
+    )
+    return admit(visit, beyond_loopback=request.app.state.beyond_loopback)
+
+
+def admit(visit: Visit, *, beyond_loopback: bool) -> Caller:
+    """Return who makes a request.
 
     Without a token the request is one of the operator `local` if this process listens on loopback only,
     no token was ever added, and the request comes from this machine and from no page of another site.
@@ -80,32 +118,41 @@ def identify(request: Request) -> Caller:
         Unauthorized: there is no token, or it is unknown, revoked or expired.
         Forbidden: a request without a token came through a name or a page of somebody else.
     """
-    account: Caller | None = request.app.state.account
-    if account is not None:
-        return account
-    token = _token_of(request)
-    host = request.client.host if request.client else "unknown"
     with db.transaction() as session:
-        if token is not None:
-            return _bearer(session, token, host)
-        if request.app.state.beyond_loopback or session.scalar(select(select(ApiToken.id).exists())):
+        if visit.token is not None:
+            return _account(session, ApiToken.sha256 == _digest(visit.token), visit.client)
+        if visit.login is not None:
+            return _account(session, ApiToken.name == visit.login, visit.client)
+        if beyond_loopback or session.scalar(select(select(ApiToken.id).exists())):
             raise Unauthorized("expected a token: Authorization: Bearer TOKEN (see `arcfleet token add`)")
-    _refuse_foreign_pages(request)
-    return Caller("local", Role.OPERATOR, host)
+    _refuse_foreign_pages(visit)
+    return Caller("local", Role.OPERATOR, visit.client)
 
 
-def _token_of(request: Request) -> str | None:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+def bearer(authorization: str) -> str | None:
+    """Return the token of a header Authorization; None: there is no such header.
+
+    Raises:
+        Unauthorized: it holds something else.
+    """
+    scheme, _, token = authorization.partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
     if scheme:
         raise Unauthorized(f"Authorization: {scheme}: expected Bearer TOKEN")
+    return None
+
+
+def _token_of(request: Request) -> str | None:
+    token = bearer(request.headers.get("authorization", ""))
+    if token is not None:
+        return token
     given = [value for name, value in request.query_params.multi_items() if name.lower() == "access_token"]
     return given[0] if given else None
 
 
-def _bearer(session: Session, token: str, host: str) -> Caller:
-    row = session.scalars(select(ApiToken).where(ApiToken.sha256 == _digest(token), *_valid())).one_or_none()
+def _account(session: Session, is_meant: ColumnElement[bool], host: str) -> Caller:
+    row = session.scalars(select(ApiToken).where(is_meant, *_valid())).one_or_none()
     if row is None:
         raise Unauthorized("the token is unknown, revoked or expired")
     stale = or_(ApiToken.last_used_at.is_(None), ApiToken.last_used_at < func.now() - _NOTED_EVERY)
@@ -114,17 +161,15 @@ def _bearer(session: Session, token: str, host: str) -> Caller:
     return Caller(row.name, Role(row.role), host)
 
 
-def _refuse_foreign_pages(request: Request) -> None:
+def _refuse_foreign_pages(visit: Visit) -> None:
     # Without tokens, a page of another site in a browser of this machine must not steer us (CSRF, DNS rebinding).
-    host = request.url.hostname or ""
+    host = urlsplit(f"//{visit.host}").hostname or ""
     if not is_loopback(host):
         raise Forbidden(f"Host: {host}: without a token, expected localhost or an address of loopback")
-    client = request.client.host if request.client else ""
-    if not is_loopback(client):
-        raise Unauthorized(f"a request from {client} needs a token (see `arcfleet token add`)")
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.url.netloc:
-        raise Forbidden(f"Origin: {origin}: without a token, expected none or http://{request.url.netloc}")
+    if not is_loopback(visit.client):
+        raise Unauthorized(f"a request from {visit.client} needs a token (see `arcfleet token add`)")
+    if visit.origin is not None and urlsplit(visit.origin).netloc != visit.host:
+        raise Forbidden(f"Origin: {visit.origin}: without a token, expected none or http://{visit.host}")
 
 
 def is_loopback(host: str) -> bool:
@@ -140,11 +185,12 @@ def is_local(address: str) -> bool:
     return is_loopback(address.rpartition(":")[0].strip("[]"))
 
 
-def refuse_open_door(addresses: Sequence[str]) -> None:
+def refuse_open_door(addresses: Sequence[str], what: str = "REST") -> None:
     """See that a token exists if one of the addresses can be reached from elsewhere.
 
     Args:
         addresses: what is listened on, as `host:port` with a host as it was configured or resolved.
+        what: who would listen there.
 
     Raises:
         SettingsError: none exists.
@@ -155,7 +201,7 @@ def refuse_open_door(addresses: Sequence[str]) -> None:
     with db.transaction() as session:
         if not session.scalar(select(select(ApiToken.id).where(*_valid()).exists())):
             raise SettingsError(
-                f"REST would listen on {outside[0]}, which others can reach, and nobody has a token: run "
+                f"{what} would listen on {outside[0]}, which others can reach, and nobody has a token: run "
                 "`arcfleet token add NAME --role operator` first (with `arcfleet up --only-servers` beside it where "
                 "the database is ours), or listen on 127.0.0.1"
             )

@@ -67,6 +67,27 @@ class Broker:
             self.close()
             raise BrokerError(f"{type(error).__name__}: {error}") from error
 
+    def tell_workers(self, command: str, arguments: dict[str, object]) -> None:
+        """Send a remote control command to all workers; Celery's own call waits for a broker that is away for ever.
+
+        Raises:
+            BrokerError: it is not known to be sent.
+        """
+        mailbox = self._app.control.mailbox
+        message = {"method": command, "arguments": arguments, "destination": None, "pattern": None, "matcher": None}
+        try:
+            self._connected().publish(
+                message,
+                exchange=mailbox.exchange.name,
+                declare=[mailbox.exchange],
+                headers={"clock": self._app.clock.forward(), "expires": 0},
+                serializer="json",
+                retry=False,
+            )
+        except self._errors() as error:
+            self.close()
+            raise BrokerError(f"{type(error).__name__}: {error}") from error
+
     def depth(self, channel: str) -> int:
         """Return how many messages wait in a channel.
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "beat": "api.cli.beat:beat",
     "api": "api.cli.api:api",
     "dicom": "api.cli.dicom:dicom",
+    "flower": "api.cli.flower:flower",
     "task": "api.cli.task:task",
     "device": "api.cli.device:device",
     "destination": "api.cli.destination:destination",

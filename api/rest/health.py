@@ -59,11 +59,13 @@ async def live() -> Response:
 @router.get("/ready", operation_id="ready", response_class=Response)
 def ready(request: Request) -> Response:
     """Answer 200 if the database answers and its schema fits, else 503; the broker is told, but may be away."""
-    database = cast("Probe", request.app.state.database_probe).wrong()
-    broker = cast("Callable[[], Probe]", request.app.state.broker_probe)().wrong(patience_s=0.3)
-    told = {
-        "status": "DOWN" if database else "UP",
-        "database": database or "UP",
-        "broker": broker or "UP",
-    }
-    return answers.as_json(told, 503 if database else 200)
+    broker = cast("Callable[[], Probe]", request.app.state.broker_probe)()
+    status, told = readiness(cast("Probe", request.app.state.database_probe), broker)
+    return answers.as_json(told, status)
+
+
+def readiness(database_probe: Probe, broker_probe: Probe) -> tuple[int, dict[str, str]]:
+    """Ask both servers; return the status of the answer and what is told."""
+    database, broker = database_probe.wrong(), broker_probe.wrong(patience_s=0.3)
+    told = {"status": "DOWN" if database else "UP", "database": database or "UP", "broker": broker or "UP"}
+    return 503 if database else 200, told

@@ -30,6 +30,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PORTS = (8080, 8081, 8082)
 #: By the AE that listens there.
 DICOM_PORTS = {"ARCHIVE_A": 11112, "ARCHIVE_B": 11113}
+FLOWER_PORT = 5555
 ARCFLEET = [sys.executable, "-m", "api.cli.main"]
 
 
@@ -252,7 +253,9 @@ def test_whole_cluster_answers_when_up_says_so_and_ends_within_15_s(home: Path) 
     with running_up(home, "--offset", str(offset)) as up:
         urls = run_file(home)["api_urls"]
         assert urls == [f"http://127.0.0.1:{port + offset}" for port in PORTS]
-        for url in urls:
+        flower = run_file(home)["flower_url"]
+        assert flower == f"http://127.0.0.1:{FLOWER_PORT + offset}"
+        for url in (*urls, flower):
             assert httpx.get(f"{url}/health/ready", trust_env=False).status_code == 200
         listening = {title: port + offset for title, port in DICOM_PORTS.items()}
         urls = [f"dicom://{title}@127.0.0.1:{port}" for title, port in listening.items()]
@@ -260,6 +263,7 @@ def test_whole_cluster_answers_when_up_says_so_and_ends_within_15_s(home: Path) 
         for title, port in listening.items():
             with requestor.associate(Peer(title, "127.0.0.1", port), "TEST", [VERIFICATION]) as association:
                 assert association.echo().is_success
+        assert "Archive" in httpx.get(f"{flower}/workers", trust_env=False).text
 
         up.send_signal(signal.SIGTERM)
 
@@ -289,7 +293,7 @@ def free_offset() -> int:
     while True:
         offset = random.randrange(1000, 40000)
         with ExitStack() as stack, suppress(OSError):
-            for port in (*PORTS, *DICOM_PORTS.values()):
+            for port in (*PORTS, *DICOM_PORTS.values(), FLOWER_PORT):
                 stack.enter_context(socket.create_server(("127.0.0.1", port + offset)))
             return offset
 

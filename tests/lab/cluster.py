@@ -106,6 +106,18 @@ class Lab(Board):
         assert member.is_running, f"{member.name} ended with {member.exit_code}: {member.tail()}"
         return member
 
+    def flower(self, **variables: str) -> tuple[Member, str]:
+        """Start Flower on a free port of loopback and wait until it answers; returns it and its base URL."""
+        port = free_port()
+        command = [sys.executable, "-m", "api.cli.main", "flower"]
+        given = {"ARCFLEET_FLOWER_HOST": "127.0.0.1", "ARCFLEET_FLOWER_PORT": str(port), **variables}
+        member = self._start("flower", command, **given)
+        wait_until(
+            lambda: member.said("Flower listens") or not member.is_running, f"{member.name} listens", say=member.tail
+        )
+        assert member.is_running, f"{member.name} ended with {member.exit_code}: {member.tail()}"
+        return member, f"http://127.0.0.1:{port}"
+
     def ready(self, *members: Member) -> None:
         """Wait until these workers consume; all of the lab's workers if none is named."""
         for member in members or [one for one in self.members if one.name.startswith("worker") and one.is_running]:
