@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": "api.cli.demo:demo",
     "import": "api.cli.import_:import_",
     "worker": "api.cli.worker:worker",
+    "intake": "api.cli.intake:intake",
     "beat": "api.cli.beat:beat",
     "api": "api.cli.api:api",
     "task": "api.cli.task:task",

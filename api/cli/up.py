@@ -60,9 +60,9 @@ def up(home: str | None, offset: int, devices: str | None, *, only_servers: bool
 
 
 def commands(devices: Iterable[Device], *, offset: int, logs: Path) -> list[Command]:
-    """Return the processes that a cluster needs: a worker per device, beat and the API."""
+    """Return the processes that a cluster needs: a worker per device, intake, beat and the API."""
     wanted = {f"worker {device.name}": ["worker", "--device", device.name] for device in devices}
-    wanted |= {"beat": ["beat"], "api": ["api", "--offset", str(offset)]}
+    wanted |= {"intake": ["intake"], "beat": ["beat"], "api": ["api", "--offset", str(offset)]}
     program = _program()
     return [
         Command(name, [*program, *arguments], logs / f"{name.replace(' ', '-')}.log")
