@@ -13,6 +13,9 @@ _SOCKET_TIMEOUT_S = 5
 #: Seconds after which a message that its taker did not acknowledge is given to another one.
 VISIBILITY_TIMEOUT_S = 60
 
+#: Messages that intake holds at once on RabbitMQ; one by one each would wait for the broker's answer to the last.
+_PREFETCHED = 50
+
 
 def of_runs() -> dict[str, Any]:
     """Return the options of the devices' workers and of whoever sends to them: a message is gone when taken.
@@ -51,6 +54,9 @@ def of_intake() -> dict[str, Any]:
         **_common(broker, books if _is_redis(broker) else {}),
         "task_acks_late": True,
         "worker_pool": "solo",
+        "worker_concurrency": 1,
+        # RabbitMQ gives out at once what a dead taker held, Redis after the visibility timeout.
+        "worker_prefetch_multiplier": 1 if _is_redis(broker) else _PREFETCHED,
         "worker_consumer": "workers.intake_consumer:IntakeConsumer",
     }
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from kombu import Connection
 
 from tests.lab.waiting import wait_until
 from workers.embedded import child
@@ -63,6 +64,12 @@ class RabbitMQ:
         if self._server is not None:
             self._server.kill()
             self._server = None
+
+    def forget(self, *queues: str) -> None:
+        """Delete these queues with what is in them."""
+        with Connection(self.url) as connection:
+            for name in queues:
+                connection.default_channel.queue_delete(name)
 
     def end(self) -> None:
         """End all that was started."""
