@@ -120,10 +120,6 @@ ODD: dict[str, tuple[object, dict[str, Any], dict[str, Any], str]] = {
     "no-json": (
         b"{", {}, {"serializer": None, "content_type": "application/json", "content_encoding": "utf-8"}, "unreadable",
     ),
-    "no-encoding": (
-        b"{}", {}, {"serializer": None, "content_type": "application/json", "content_encoding": "klingon"},
-        "unreadable",
-    ),
     "no-compression": (b"{", {"compression": "application/x-gzip"}, {}, "unreadable"),
     "pickle": ("x", {}, {"serializer": "pickle"}, "unreadable"),
 }  # fmt: skip
