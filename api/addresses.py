@@ -27,8 +27,13 @@ class Address:
     @property
     def url(self) -> str:
         """The URL by which this machine reaches it."""
-        host = _EVERY_ADDRESS.get(self.host, self.host)
+        host = reached(self.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def reached(host: str) -> str:
+    """Return where this machine connects to what listens there."""
+    return _EVERY_ADDRESS.get(host, host)
 
 
 def of_api(own: Address, devices: Iterable[Device], *, offset: int) -> list[Address]:

@@ -24,6 +24,7 @@ COMMANDS = {
     "intake": "api.cli.intake:intake",
     "beat": "api.cli.beat:beat",
     "api": "api.cli.api:api",
+    "health": "api.cli.health:health",
     "task": "api.cli.task:task",
     "device": "api.cli.device:device",
     "config": "api.cli.config:config_group",
