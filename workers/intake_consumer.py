@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
+from celery.worker import state
 from kombu.exceptions import KombuError
 
 from workers import intake
@@ -69,6 +70,8 @@ def _improper(message: Any) -> str | None:
         return "expected a Celery message, protocol 2"
     if headers["task"] not in intake.names():
         return f"unknown task {ascii(headers['task'])[:80]}, expected one of {', '.join(sorted(intake.names()))}"
+    if isinstance(headers["id"], str) and headers["id"] in state.revoked:
+        return "revoked by an operator before it was taken"
     try:
         body = message.payload
     except _UNREADABLE as error:

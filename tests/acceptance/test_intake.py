@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from kombu import Connection
 
 from tasks import intake
@@ -143,6 +144,20 @@ def test_what_is_no_job_is_refused_and_holds_nothing_up(lab: Lab) -> None:
         assert reason in found.refused, f"{message_id}: {found.refused}"
     assert lab.count() == {Status.SCHEDULED: 1}
     assert taker.log_since_start().count("message id None: expected 1 to 255") == 2
+
+
+def test_revoked_message_is_told_as_refused(lab: Lab) -> None:
+    taker = lab.intake()
+    taker.await_ready()
+
+    Celery(broker=lab.broker_url).control.revoke("unwanted")
+    wait_until(lambda: taker.said("flagged as revoked"), "intake has heard of it", say=taker.tail)
+    put(lab, [[], JOB, {}], {"task": "schedule.export", "id": "unwanted"})
+
+    answered(["unwanted"], taker)
+    found = intake.answer_to("unwanted")
+    assert found is not None
+    assert found.refused == "revoked by an operator before it was taken"
 
 
 def test_database_outage_refuses_nothing(lab: Lab) -> None:
