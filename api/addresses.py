@@ -34,13 +34,18 @@ class Address:
     @property
     def reached_at(self) -> str:
         """The host by which this machine reaches it."""
-        return _EVERY_ADDRESS.get(self.host, self.host)
+        return reached(self.host)
 
     @property
     def url(self) -> str:
         """The URL by which this machine reaches it: `http://host:port` or `dicom://AE_TITLE@host:port`."""
         begin = "http://" if self.ae_title is None else f"dicom://{quote(self.ae_title, safe='')}@"
         return begin + (f"[{self.reached_at}]" if ":" in self.reached_at else self.reached_at) + f":{self.port}"
+
+
+def reached(host: str) -> str:
+    """Return where this machine connects to what listens there."""
+    return _EVERY_ADDRESS.get(host, host)
 
 
 def of_api(own: Address, devices: Iterable[Device], *, offset: int) -> list[Address]:

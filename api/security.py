@@ -19,7 +19,7 @@ from api.answers import Forbidden, Unauthorized
 from archive import db
 from archive.accounts import ApiToken, Role
 from config.errors import SettingsError
-from tasks.errors import ConflictError, NotFoundError
+from tasks.errors import ConflictError, InvalidError, NotFoundError
 from tasks.store import By
 
 #: Weakest first.
@@ -27,6 +27,9 @@ _RANKS = tuple(Role)
 
 #: So that a token that leaked into a log or a repository is recognized for what it is.
 _PREFIX = "arcfleet_"
+
+#: Characters of a token that somebody else has made up.
+_SHORTEST = 32
 
 #: `last_used_at` is written at most once in this time.
 _NOTED_EVERY = timedelta(minutes=1)
@@ -207,13 +210,25 @@ def refuse_open_door(addresses: Sequence[str], what: str = "REST") -> None:
             )
 
 
-def add_token(name: str, role: Role, created_by: str, expires_at: datetime | None = None) -> str:
+def add_token(
+    name: str, role: Role, created_by: str, expires_at: datetime | None = None, given: str | None = None
+) -> str:
     """Make a token and return it; it is shown this once.
 
+    Args:
+        name: who uses it.
+        role: what it may do.
+        created_by: who makes it.
+        expires_at: None: never.
+        given: the token itself, at least 32 printable characters; None: it is made up.
+
     Raises:
+        InvalidError: the one that is given is too short.
         ConflictError: the name is taken, be it by a revoked token: the audit goes by names.
     """
-    token = _PREFIX + secrets.token_urlsafe(32)
+    if given is not None and (len(given) < _SHORTEST or not given.isascii() or not given.isprintable()):
+        raise InvalidError(f"the token that is given for {name}: expected at least {_SHORTEST} printable characters")
+    token = given or _PREFIX + secrets.token_urlsafe(32)
     with db.transaction() as session:
         if session.scalar(select(select(ApiToken.id).where(ApiToken.name == name).exists())):
             raise ConflictError(f"Token {name}: the name is taken, expected a new one (see `arcfleet token list`)")
@@ -221,6 +236,14 @@ def add_token(name: str, role: Role, created_by: str, expires_at: datetime | Non
             ApiToken(name=name, role=role.value, sha256=_digest(token), created_by=created_by, expires_at=expires_at)
         )
     return token
+
+
+def is_valid(token: str) -> bool:
+    """Tell whether somebody has this token."""
+    with db.transaction() as session:
+        return bool(
+            session.scalar(select(select(ApiToken.id).where(ApiToken.sha256 == _digest(token), *_valid()).exists()))
+        )
 
 
 def tokens() -> list[ApiToken]:

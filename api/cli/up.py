@@ -64,12 +64,12 @@ def up(home: str | None, offset: int, devices: str | None, *, only_servers: bool
 
 
 def commands(devices: Iterable[Device], *, offset: int, logs: Path) -> list[Command]:
-    """Return the processes that a cluster needs: a worker and a DICOM service per device, beat, the API and Flower."""
+    """Return the processes that a cluster needs: a worker and a DICOM service per device, one each of the others."""
     devices = list(devices)
     move = ["--offset", str(offset)]
     receiving = {address.owner for address in addresses.of_dicom(devices, offset=offset)}
     wanted = {f"worker {device.name}": ["worker", "--device", device.name] for device in devices}
-    wanted |= {"beat": ["beat"], "api": ["api", *move], "flower": ["flower", *move]}
+    wanted |= {"intake": ["intake"], "beat": ["beat"], "api": ["api", *move], "flower": ["flower", *move]}
     wanted |= {f"dicom {name}": ["dicom", "--device", name, *move] for name in sorted(receiving)}
     begin = program.command()
     return [

@@ -41,12 +41,16 @@ class Lab(Board):
     and configuration, and sends what it schedules (unless `sends=False`).
     """
 
-    def __init__(self, folder: Path, changes: Iterable[ldif.Change] = (), *, sends: bool = True) -> None:
+    def __init__(
+        self, folder: Path, changes: Iterable[ldif.Change] = (), *, sends: bool = True, broker_url: str | None = None
+    ) -> None:
         super().__init__(folder / "home", folder / "trace")
+        #: None: a Valkey of its own.
+        self._broker_url = broker_url
         self.members: list[Member] = []
         self._changes = tuple(changes)
         self._sends = sends
-        self._servers = Servers(self.home)
+        self._servers = Servers(self.home, broker_url=broker_url)
         self._open = ExitStack()
 
     @property
@@ -60,6 +64,11 @@ class Lab(Board):
         """The broker: the same."""
         assert self._servers.valkey is not None
         return self._servers.valkey
+
+    @property
+    def broker_url(self) -> str:
+        """Where messages are sent."""
+        return self._broker_url or self.valkey.url
 
     def __enter__(self) -> Self:
         """Start the servers and join the cluster."""
@@ -88,6 +97,10 @@ class Lab(Board):
     def beat(self) -> Member:
         """Start a beat."""
         return self._start("beat", [sys.executable, "-m", "api.cli.main", "beat"])
+
+    def intake(self) -> Member:
+        """Start an intake; `await_ready` waits for it."""
+        return self._start("intake", [sys.executable, "-m", "api.cli.main", "intake"])
 
     def api(self, *arguments: str) -> tuple[Member, str]:
         """Start REST on a free port of loopback; returns it and its base URL."""
@@ -178,7 +191,7 @@ class Lab(Board):
         return kept | {
             "ARCFLEET_HOME": str(self.home),
             "ARCFLEET_DATABASE_URL": self.postgres.url,
-            "ARCFLEET_BROKER_URL": self.valkey.url,
+            "ARCFLEET_BROKER_URL": self.broker_url,
             "ARCFLEET_TRACE_FILE": str(self.trace_file),
             "ARCFLEET_TIMEZONE": "UTC",
             "PYTHONFAULTHANDLER": "1",

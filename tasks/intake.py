@@ -1,0 +1,146 @@
+"""One task for each message that another service sends, however often it is delivered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from archive import db
+from archive.accounts import AuditEntry
+from tasks import job_messages, operations
+from tasks.control import AcceptedMessage
+from tasks.errors import InvalidError, TaskError
+from tasks.idempotency import Once
+from tasks.job_messages import Job
+from tasks.store import By
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What was delivered."""
+
+    id: str
+    #: Name of the Celery task, `schedule.export`.
+    name: str
+    #: What it asks a task of, `EXPORT`.
+    kind: str
+    said: Mapping[str, Any]
+    #: Where it came from.
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a message."""
+
+    message_id: str
+    task_ids: tuple[int, ...]
+    #: Why it was refused; None: it was accepted.
+    refused: str | None
+    at: datetime
+    #: It was answered before.
+    repeated: bool = False
+
+
+def check_id(message_id: object) -> str:
+    """Return the id of a message if it can be kept.
+
+    Raises:
+        InvalidError: it cannot.
+    """
+    if (
+        not isinstance(message_id, str)
+        or not 0 < len(message_id) <= job_messages.LONGEST_KEY
+        or not message_id.isprintable()
+    ):
+        raise InvalidError(
+            f"message id {ascii(message_id)[:80]}: expected 1 to {job_messages.LONGEST_KEY} printable characters"
+        )
+    return message_id
+
+
+def accept(message: Message) -> Answer:
+    """Make the task that a message asks for, or keep why it is refused; one that comes again gets the same answer.
+
+    Raises what `db.OUTAGES` holds while the database is away: then nothing was done, and it must come again.
+    """
+    try:
+        job = job_messages.read(message.kind, message.said)
+        return _make(message, job)
+    except TaskError as error:
+        return refuse(message.id, str(error))
+
+
+def refuse(message_id: str, why: str) -> Answer:
+    """Keep that a message is refused; one that was answered before stays so. Raises as `accept` does."""
+    with db.transaction() as session:
+        before = _answered(session, message_id)
+        return before or _keep(session, AcceptedMessage(message_id=message_id, task_ids=[], refused=_plain(why)))
+
+
+def answer_to(message_id: str) -> Answer | None:
+    """Return what became of a message; None: it did not come, or more than 30 days ago."""
+    with db.transaction() as session:
+        row = session.get(AcceptedMessage, message_id)
+        return None if row is None else _answer(row)
+
+
+def last_refused(limit: int) -> list[Answer]:
+    """Return the messages that were refused last, newest first."""
+    refused = select(AcceptedMessage).where(AcceptedMessage.refused.is_not(None))
+    with db.transaction() as session:
+        return [_answer(row) for row in session.scalars(refused.order_by(AcceptedMessage.at.desc()).limit(limit))]
+
+
+def _make(message: Message, job: Job) -> Answer:
+    uri = f"{message.name} {message.id}"
+    with db.transaction() as session:
+        before = _answered(session, message.id)
+        if before is not None:
+            return before
+        wish = job.wish()
+        made = operations.schedule(
+            replace(wish.new, requester_user=job.requester, requester_host=message.host, request_uri=uri),
+            By(f"{job.requester}@{message.host}", f"message {message.id}"),
+            allow_duplicate=job.allow_duplicate,
+            equal_on=wish.equal_on,
+            once=_once(message, job),
+            within=session,
+        )
+        number = 0 if made.existed or made.repeated else 1
+        session.add(AuditEntry(user=job.requester, host=message.host, action=job.action, what=uri, count=number))
+        return _keep(session, AcceptedMessage(message_id=message.id, task_ids=[made.task.id]))
+
+
+def _answered(session: Session, message_id: str) -> Answer | None:
+    # Deliveries of one message at the same time wait for each other here.
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 3))"), {"key": message_id})
+    row = session.get(AcceptedMessage, message_id)
+    return None if row is None else replace(_answer(row), repeated=True)
+
+
+def _keep(session: Session, row: AcceptedMessage) -> Answer:
+    session.add(row)
+    session.flush()
+    return _answer(row)
+
+
+def _answer(row: AcceptedMessage) -> Answer:
+    return Answer(row.message_id, tuple(row.task_ids), row.refused, row.at)
+
+
+def _once(message: Message, job: Job) -> Once | None:
+    if job.idempotency_key is None:
+        return None
+    said = job.model_dump(mode="json", by_alias=True, exclude={"idempotency_key"}, exclude_none=True)
+    return Once(job.idempotency_key, job.requester, f"{message.name} {json.dumps(said, sort_keys=True)}")
+
+
+def _plain(why: str) -> str:
+    return why.encode("utf-8", "replace").decode().replace("\x00", "?")
