@@ -32,6 +32,8 @@ def of_runs() -> dict[str, Any]:
         "task_reject_on_worker_lost": False,
         "worker_disable_prefetch": _is_redis(broker),
         "worker_pool_start_method": "spawn",
+        # Seconds; with Celery's 4 a busy machine kills each new process before it has imported everything, for ever.
+        "worker_proc_alive_timeout": 60.0,
         "worker_consumer": "workers.consumer:Consumer",
         "beat_scheduler": "workers.beat:LeaderScheduler",
         "beat_max_loop_interval": 1,
