@@ -13,6 +13,7 @@ from typing import cast
 
 import psycopg
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from archive import db, errors, ledger
 from archive.storage import rows
@@ -108,7 +109,7 @@ def add(target: Target, pending: rows.Pending, settle: Callable[[], None]) -> bo
         StorageError: the disk refused otherwise; nothing was changed.
         OperationalError: the database is away; whether it has committed is not known.
     """
-    with closing(db.engine().raw_connection()) as pooled:
+    with closing(_pooled()) as pooled:
         connection = cast("psycopg.Connection[tuple[int]]", pooled.driver_connection)
         try:
             with connection.pipeline():
@@ -122,6 +123,14 @@ def add(target: Target, pending: rows.Pending, settle: Callable[[], None]) -> bo
         except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
             pooled.invalidate(exc)
             raise OperationalError(None, None, exc) from exc
+
+
+def _pooled() -> PoolProxiedConnection:
+    """Take a connection of the pool; what the driver says of a database that is away is told as elsewhere."""
+    try:
+        return db.engine().raw_connection()
+    except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
+        raise OperationalError(None, None, exc) from exc
 
 
 def _values(target: Target, pending: rows.Pending) -> dict[str, object]:
