@@ -39,6 +39,9 @@ _RETRY_EVERY_S = 0.5
 #: What is no fault of the message: trying again later helps (a schema that is being upgraded is a ProgrammingError).
 _AWAY = (*db.OUTAGES, InternalError, ProgrammingError, ConfigError)
 
+#: Seconds between two looks at what may run: a look costs as much as two messages.
+_DISPATCH_PAUSE_S = 0.25
+
 T = TypeVar("T")
 
 
@@ -129,7 +132,7 @@ class IntakeStep(bootsteps.Step):  # type: ignore[misc]
         parent.app.amqp.queues = [declared(INTAKE)]
         _life = node.SignsOfLife(registered)
         _life.start()
-        dispatch.start(engine_app)
+        dispatch.start(engine_app, pause_s=_DISPATCH_PAUSE_S)
         signals.worker_shutdown.connect(_stopped, weak=False)
 
 
