@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from archive.storage.deletion import Trigger
+from archive.deletion.rules import Trigger
 from tasks.errors import InvalidError
 from tasks.marks import KIND
 

@@ -13,11 +13,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from archive import db, model
-from archive.storage import deletion, deletion_facts, marking, reports
-from archive.storage.deletion import Deletable, Facts, Kept, Reason, Terms, Trigger
-from archive.storage.deletion_facts import Disks
+from archive.deletion import gathering, marking, reports, rules
+from archive.deletion.gathering import Disks
+from archive.deletion.marking import Candidate, NewMark
+from archive.deletion.rules import Deletable, Facts, Kept, Reason, Terms, Trigger
 from archive.storage.file_systems import reachable_by
-from archive.storage.marking import Candidate, NewMark
 from config.device import Device, FileSystemGroup
 from tasks import jobs, slots, store
 from tasks.deletion_task import QUEUE, Parameters
@@ -110,7 +110,7 @@ def schedule_study(device: Device, group: FileSystemGroup, study_uid: str, asked
         InvalidError: the device has no queue for it.
     """
     _require_queue(device)
-    terms = deletion.terms_of(group, device.name, Trigger.REQUEST)
+    terms = rules.terms_of(group, device.name, Trigger.REQUEST)
     with db.transaction() as session:
         chosen = _places(session, device, group, study_uid)
         look = Look()
@@ -129,10 +129,10 @@ def explain(device: Device, group: FileSystemGroup, study_uid: str) -> list[Expl
     """
     with db.transaction() as session:
         chosen = _places(session, device, group, study_uid)
-        found = deletion_facts.read(session, [one.place for one in chosen], _reported(session, device), TaskSide())
-    terms = {trigger: deletion.terms_of(group, device.name, trigger) for trigger in Trigger}
+        found = gathering.read(session, [one.place for one in chosen], _reported(session, device), TaskSide())
+    terms = {trigger: rules.terms_of(group, device.name, trigger) for trigger in Trigger}
     return [
-        Explained(facts, {trigger: deletion.classify(facts, asked) for trigger, asked in terms.items()})
+        Explained(facts, {trigger: rules.classify(facts, asked) for trigger, asked in terms.items()})
         for facts in found.values()
     ]
 
@@ -180,7 +180,7 @@ class _Refreshed:
 
 
 def _by_age(device: Device, group: FileSystemGroup, asked: Asked, refreshed: _Refreshed) -> Look | None:
-    terms = deletion.terms_of(group, device.name, Trigger.AGE)
+    terms = rules.terms_of(group, device.name, Trigger.AGE)
     if terms.not_accessed_for is None:
         return None
     look, after = Look(), None
@@ -203,12 +203,12 @@ def _by_age(device: Device, group: FileSystemGroup, asked: Asked, refreshed: _Re
 def _mark(session: Session, order: _Order, chosen: Sequence[Candidate], look: Look) -> None:
     """Judge these studies, and mark those that no rule keeps, each with a task of its own."""
     disks = _reported(session, order.device)
-    facts = deletion_facts.read(session, [one.place for one in chosen], disks, TaskSide())
+    facts = gathering.read(session, [one.place for one in chosen], disks, TaskSide())
     free: list[tuple[Candidate, Facts, Deletable]] = []
     for one in chosen:
         if one.place not in facts:
             continue
-        match deletion.classify(facts[one.place], order.terms):
+        match rules.classify(facts[one.place], order.terms):
             case Deletable() as verdict:
                 free.append((one, facts[one.place], verdict))
             case Kept(reasons):

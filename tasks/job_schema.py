@@ -1,4 +1,4 @@
-"""The JSON Schema of what other services may send, made from the models of `tasks.jobs`."""
+"""The JSON Schema of what other services may send, made from the models of `tasks.job_messages`."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from archive import model
-from archive.storage import marking
+from archive.deletion import marking
 from tasks.errors import ConflictError
 from tasks.state import Event
 

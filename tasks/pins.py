@@ -9,8 +9,8 @@ from typing import Protocol
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from archive.storage import marking
-from archive.storage.deletion import Mark, Pin
+from archive.deletion import marking
+from archive.deletion.rules import Mark, Pin
 from tasks.marks import KIND
 from tasks.record import Task
 from tasks.registry import load_kinds

@@ -11,7 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from archive import configuration, db, ledger
-from archive.storage import deleting, reports, unlinking
+from archive.deletion import deleting, reports
+from archive.storage import unlinking
 from config.device import Cluster, Device, FileSystemGroup
 from tasks import deletions, jobs, purge, stored
 from tasks.control import DEAD_AFTER, HousekeepingJob

@@ -45,9 +45,9 @@ class Up:
 
     def dicom(self, device: str, title: str) -> Peer:
         """Return where an AE of a device listens."""
-        found = self.cluster.devices[device]
-        connection, *_ = found.installed_connections(found.aes[title].connections, "DICOM")
-        return Peer(title, connection.bind_address or connection.hostname, (connection.port or 0) + self.offset)
+        listening = addresses.of_dicom([self.cluster.devices[device]], offset=self.offset)
+        found = next(address for address in listening if address.ae_title == title)
+        return Peer(title, found.reached_at, found.port)
 
     def start(self) -> None:
         """Start it and do not wait."""

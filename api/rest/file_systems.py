@@ -17,8 +17,8 @@ from api.rest.deletion import SHAPE
 from api.rest.parameters import Parameter
 from api.security import Caller, Operator, Reader
 from archive import db, model
-from archive.storage import marking, reports
-from archive.storage.deletion import Kept
+from archive.deletion import marking, reports
+from archive.deletion.rules import Kept
 from config import schema, settings
 from config.device import Device, FileSystemGroup
 from config.schema import Holds

@@ -6,13 +6,11 @@ import struct
 from typing import BinaryIO
 
 from archive import errors
+from archive.storage import elements
 
 #: Preamble and prefix.
 _BEGIN = 132
 _META_GROUP = b"\2\0"
-#: Value representations whose length has four bytes. Source: PS3.5 7.1.2.
-_LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
-_UNDEFINED = 0xFFFFFFFF
 
 
 def data_set_offset(file: BinaryIO) -> int:
@@ -36,11 +34,11 @@ def data_set_offset(file: BinaryIO) -> int:
 
 def _length_of_element(head: bytes, file: BinaryIO) -> int:
     """Return the length in bytes of an element whose first 8 bytes were read."""
-    is_long = head[4:6] in _LONG
+    is_long = head[4:6] in elements.LONG
     length_bytes = file.read(4) if is_long else head[6:8]
     if len(head) < 8 or (is_long and len(length_bytes) < 4):
         raise errors.SourceError("the File Meta Information ends in the middle of an element")
     length = int.from_bytes(length_bytes, "little") if is_long else struct.unpack("<H", length_bytes)[0]
-    if length == _UNDEFINED:
+    if length == elements.UNDEFINED:
         raise errors.SourceError("an element of the File Meta Information has no length")
     return int(length) + (12 if is_long else 8)

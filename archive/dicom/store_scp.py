@@ -12,10 +12,10 @@ from archive import db, errors
 from archive.dicom import status
 from archive.dicom.acceptor import Proposal, Services, StoreRequest
 from archive.dicom.status import Status
+from archive.receiving.reception import Offered, Reception
 from archive.storage import file_systems
 from archive.storage.choosing import Chooser
 from archive.storage.ingest import Ending
-from archive.storage.receiving import Offered, Reception
 from config.device import Device
 
 _log = structlog.get_logger()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from archive.errors import Permanent, SourceError
 from archive.query import StoredObject
+from archive.storage import disk
 from archive.storage.health import MARKER
 
 #: Bytes that are in memory at once.
@@ -36,7 +37,7 @@ def copy(item: StoredObject, target: Path, part: Path) -> None:
             _fill(out.fileno(), source, item)
             os.fsync(out.fileno())
             part.replace(target)
-        sync_folder(target.parent)
+        disk.sync_folder(target.parent)
     finally:
         os.close(source)
 
@@ -62,16 +63,7 @@ def make_folders(folder: Path) -> None:
             new.mkdir(exist_ok=True)
         except FileExistsError as error:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(new)) from error
-        sync_folder(new.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder safe on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        disk.sync_folder(new.parent)
 
 
 def place_of(item: StoredObject) -> tuple[Path, Path]:
@@ -111,9 +103,7 @@ def _fill(out: int, source: int, item: StoredObject) -> None:
     while chunk := read_chunk(source, item):
         digest.update(chunk)
         size += len(chunk)
-        view = memoryview(chunk)
-        while view:
-            view = view[os.write(out, view) :]
+        disk.write_all(out, chunk)
     compare(item, size, digest.hexdigest())
 
 

@@ -19,9 +19,10 @@ _DEFLATED = {DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
 
 #: Bytes that a deflated data set may have before its header ends.
 _MOST_INFLATED = 16 << 20
-#: Value representations whose length has four bytes.
-_LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
-_UNDEFINED = 0xFFFFFFFF
+#: Value representations whose length has four bytes. Source: PS3.5 7.1.2.
+LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+#: Length of an element that ends with a delimiter.
+UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 #: Sequences in sequences, deeper than any object of use.
 _DEEPEST = 64
@@ -75,7 +76,7 @@ def pick(prefix: bytes, transfer_syntax_uid: str, wanted: Collection[int], last:
             if tag > last:
                 return Picked(elements, True, is_little)
             at = walk.end(start, length, vr)
-            if tag in wanted and length != _UNDEFINED:
+            if tag in wanted and length != UNDEFINED:
                 if at > len(data):
                     break
                 elements[tag] = Raw(vr.decode("ascii") if vr else None, data[start:at])
@@ -130,7 +131,7 @@ class _Walk:
         implicit = self._is_implicit if is_implicit is None else is_implicit
         if implicit or group == 0xFFFE or not _is_vr(vr):
             return tag, None, at + 8, self._four.unpack_from(self._data, at + 4)[0]
-        if vr not in _LONG:
+        if vr not in LONG:
             return tag, vr, at + 8, self._short.unpack_from(self._data, at + 6)[0]
         if at + 12 > len(self._data):
             raise _Short
@@ -138,7 +139,7 @@ class _Walk:
 
     def end(self, start: int, length: int, vr: bytes | None, depth: int = 0) -> int:
         """Return where the element behind a value begins; may lie beyond the bytes that are there."""
-        if length != _UNDEFINED:
+        if length != UNDEFINED:
             return start + length
         if depth > _DEEPEST:
             raise Damaged(f"sequences in sequences, more than {_DEEPEST} deep")
@@ -154,7 +155,7 @@ class _Walk:
             at = self._item_end(at, item_length, implicit, depth)
 
     def _item_end(self, at: int, length: int, implicit: bool | None, depth: int) -> int:
-        if length != _UNDEFINED:
+        if length != UNDEFINED:
             return at + length
         while True:
             tag, vr, start, length = self.head(at, is_implicit=implicit)

@@ -10,8 +10,8 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from archive import configuration, model
-from archive.storage import deleting, deletion
-from archive.storage.deletion import Terms, Trigger
+from archive.deletion import deleting, rules
+from archive.deletion.rules import Terms, Trigger
 from config.device import Device
 from tasks.deletion_task import QUEUE, Parameters
 from tasks.errors import ConflictError, InvalidError, ObsoleteError, StoppedError
@@ -111,7 +111,7 @@ class _Conditions(TaskSide):
         group = device.file_system_groups.get(file_system.group_id)
         if group is None or file_system.owner_device != device.name:
             return None
-        return deletion.terms_of(group, device.name, self._trigger)
+        return rules.terms_of(group, device.name, self._trigger)
 
     def check(self) -> None:
         """Raise if the run shall stop; note that it goes on, for the watchdog."""

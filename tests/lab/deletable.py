@@ -14,8 +14,9 @@ from typing import Any
 from sqlalchemy import select
 
 from archive import db, ledger, model
-from archive.storage import file_systems, files, ingest, reports
-from archive.storage.deletion import Trigger
+from archive.deletion import reports
+from archive.deletion.rules import Trigger
+from archive.storage import file_systems, files, ingest
 from config.device import Device, FileSystem, FileSystemGroup, Queue
 from tasks import deletions, query
 from tasks.deletions import Asked, Look

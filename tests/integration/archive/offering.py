@@ -11,9 +11,9 @@ from archive_agreement import SAMPLES, archive_a, write_object
 from sqlalchemy import select
 
 from archive import db, errors, model
+from archive.receiving.reception import Offered, Reception
 from archive.storage import files, header
 from archive.storage.choosing import Chooser
-from archive.storage.receiving import Offered, Reception
 from config.device import Device
 from tests.lab import part10
 

@@ -15,9 +15,9 @@ from offering import Sendable, made, reception, samples, stored_data_sets
 from sqlalchemy import func, select, update
 
 from archive import db, errors, ledger, model
-from archive.storage import files, receiving
+from archive.receiving.reception import Offered
+from archive.storage import files
 from archive.storage.ingest import Ending
-from archive.storage.receiving import Offered
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -313,7 +313,7 @@ def test_association_lost_in_the_middle_of_an_object_leaves_nothing(tmp_path: Pa
 def test_header_behind_more_bytes_than_are_kept_in_memory_is_read_from_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiving, "_LARGEST_HEADER", 10_000)
+    monkeypatch.setattr("archive.receiving.reception._LARGEST_HEADER", 10_000)
     private = struct.pack("<HH2sHI", 0x0009, 0x1001, b"OB", 0, 200_000) + bytes(200_000)
     plain = made(tmp_path)
     at = plain.data_set.index(struct.pack("<HH", 0x0010, 0x0020))

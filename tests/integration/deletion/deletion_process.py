@@ -2,7 +2,7 @@
 
 Usage: deletion_process.py DATABASE_URL HOME STEP [COUNT]
 
-STEP: a step of `archive.storage.deleting`; `removed` after so many files left the disk; `marking` when studies are
+STEP: a step of `archive.deletion.deleting`; `removed` after so many files left the disk; `marking` when studies are
 about to be marked, and their tasks are inserted.
 """
 
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from archive import db
-from archive.storage import deleting, files, marking
+from archive.deletion import deleting, marking
+from archive.storage import files
 from tests.lab import deletable
 
 

@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from archive import db, ledger
-from archive.storage import deleting, ingest, marking
+from archive.deletion import deleting, marking
+from archive.storage import ingest
 from tasks import deletions, jobs, operations, store
 from tasks.errors import ConflictError
 from tasks.moving import Change

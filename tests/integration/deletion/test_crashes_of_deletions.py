@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from archive import db
-from archive.storage import deleting, ingest, unlinking
+from archive.deletion import deleting
+from archive.storage import ingest, unlinking
 from tasks import operations, store
 from tasks.query import TaskQuery
 from tasks.state import Status

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from archive.storage import deleting
+from archive.deletion import deleting
 from tasks.errors import ConflictError, NotFoundError
 from tests import factories
 from tests.lab import deletable

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import func, select
 
 from archive import db, model
-from archive.storage import deleting, marking, reports
-from archive.storage.deletion import Trigger
+from archive.deletion import deleting, marking, reports
+from archive.deletion.rules import Trigger
 from tasks import deletions
 from tasks.errors import ConflictError, NotFoundError
 from tasks.state import Event, Status

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from api.app import create_app
 from api.cli.fs import fs
 from api.cli.task import task as task_command
-from archive.storage import reports
+from archive.deletion import reports
 from config import settings
 from tasks import jobs
 from tasks.state import Status

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from archive import db
-from archive.storage import deletion_facts, looking, reports
-from archive.storage.deletion_facts import Disks, Place
+from archive.deletion import gathering, looking, reports
+from archive.deletion.gathering import Disks, Place
 from tasks import deletions
 from tasks.state import Status
 from tests import factories
@@ -179,7 +179,7 @@ def test_large_study_is_asked_for_with_a_plan_that_knows_the_copies(house: House
 
     with db.transaction() as session:
         for _ in range(10):
-            [held] = deletion_facts._held(session, places, list(disks.problems), disks).values()
+            [held] = gathering._held(session, places, list(disks.problems), disks).values()
         plans = session.execute(
             text(
                 "SELECT custom_plans, generic_plans FROM pg_prepared_statements"

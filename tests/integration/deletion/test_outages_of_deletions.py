@@ -14,7 +14,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from archive import db
-from archive.storage import deleting, looking, marking, unlinking
+from archive.deletion import deleting, looking, marking
+from archive.storage import unlinking
 from tasks import deletions, operations
 from tasks.record import NewTask
 from tasks.state import Status

@@ -12,9 +12,9 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from archive.receiving.reception import Offered, Reception
 from archive.storage.choosing import Chooser
 from archive.storage.ingest import Ending
-from archive.storage.receiving import Offered, Reception
 from tasks.errors import ConflictError, NotFoundError
 from tests import factories
 from tests.lab.agreement import after_sweep

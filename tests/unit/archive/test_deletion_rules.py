@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archive.deletion import rules
+from archive.deletion.rules import Deletable, Facts, Held, Kept, Mark, Pin, Terms, Trigger
 from archive.model import FileSystemStatus
-from archive.storage import deletion
-from archive.storage.deletion import Deletable, Facts, Held, Kept, Mark, Pin, Terms, Trigger
 from config.device import FileSystemGroup
 
 NOW = datetime(2026, 8, 20, 12, tzinfo=UTC)
@@ -39,19 +39,19 @@ WAITING = Pin(42, "EXPORT", "SCHEDULED", NOW)
 
 def kept_by(facts: Facts, terms: Terms = TERMS) -> list[str]:
     """Return the names of the rules that keep it."""
-    verdict = deletion.classify(facts, terms)
+    verdict = rules.classify(facts, terms)
     return [] if isinstance(verdict, Deletable) else [reason.rule for reason in verdict.reasons]
 
 
 def test_study_that_no_rule_keeps_may_go_and_the_rules_are_named() -> None:
-    assert deletion.classify(FREE, TERMS) == Deletable(tuple(rule.name for rule in deletion.RULES))
+    assert rules.classify(FREE, TERMS) == Deletable(tuple(rule.name for rule in rules.RULES))
 
 
 def test_study_that_is_named_is_asked_neither_its_age_nor_its_groups() -> None:
-    verdict = deletion.classify(FREE, BY_NAME)
+    verdict = rules.classify(FREE, BY_NAME)
 
     assert isinstance(verdict, Deletable)
-    assert set(deletion.classify(FREE, TERMS).rules) - set(verdict.rules) == {"not accessed", "copy in group"}  # type: ignore[union-attr]
+    assert set(rules.classify(FREE, TERMS).rules) - set(verdict.rules) == {"not accessed", "copy in group"}  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("status", [FileSystemStatus.CURRENT, FileSystemStatus.WRITABLE])
@@ -78,7 +78,7 @@ _KEEPING: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("rule", "changes", "said"), _KEEPING)
 def test_rule_keeps_the_study_and_says_why_in_one_line(rule: str, changes: dict[str, Any], said: str) -> None:
-    verdict = deletion.classify(replace(FREE, **changes), TERMS)
+    verdict = rules.classify(replace(FREE, **changes), TERMS)
 
     assert isinstance(verdict, Kept)
     assert [reason.rule for reason in verdict.reasons] == [rule]
@@ -105,7 +105,7 @@ def test_rule_lets_go_at_its_edge(changes: dict[str, Any]) -> None:
 def test_last_copy_is_kept_and_its_flag_is_named() -> None:
     facts = replace(FREE, held=(Held(frozenset({NEARLINE}), 7), Held(frozenset(), 3)), missing=("/x: gone",))
 
-    verdict = deletion.classify(facts, BY_NAME)
+    verdict = rules.classify(facts, BY_NAME)
 
     assert isinstance(verdict, Kept)
     [reason] = verdict.reasons
@@ -149,7 +149,7 @@ def test_all_reasons_are_given_at_once() -> None:
 def test_where_objects_stay_is_counted_by_group() -> None:
     facts = replace(FREE, held=(Held(frozenset({NEARLINE, OTHER}), 4), Held(frozenset({NEARLINE}), 6)))
 
-    assert deletion.remaining(facts) == [f"{NEARLINE}: 10", f"{OTHER}: 4"]
+    assert rules.remaining(facts) == [f"{NEARLINE}: 10", f"{OTHER}: 4"]
 
 
 def test_terms_come_from_the_group_with_full_names_and_the_longer_age() -> None:
@@ -159,11 +159,11 @@ def test_terms_come_from_the_group_with_full_names_and_the_longer_age() -> None:
         copy_groups=("NEARLINE_STORAGE", "archive-b/NEARLINE_STORAGE", "ONLINE_STORAGE"),
     )
 
-    terms = deletion.terms_of(group, "archive-a", Trigger.AGE)
+    terms = rules.terms_of(group, "archive-a", Trigger.AGE)
 
     assert terms.copy_in == (NEARLINE, OTHER)
     assert terms.not_accessed_for == DAY  # DeleteStudyOnlyIfNotAccessedFor
-    assert deletion.terms_of(FileSystemGroup("X"), "archive-a", Trigger.AGE).not_accessed_for is None
+    assert rules.terms_of(FileSystemGroup("X"), "archive-a", Trigger.AGE).not_accessed_for is None
 
 
 _GROUPS = st.frozensets(st.sampled_from([NEARLINE, OTHER, "archive-a/CACHE"]))
@@ -197,7 +197,7 @@ def test_object_that_would_be_left_without_a_copy_is_never_deletable(facts: Fact
     alone = any(not held.groups for held in facts.held)
 
     if alone and not terms.allow_last_copy:
-        assert isinstance(deletion.classify(facts, terms), Kept)
+        assert isinstance(rules.classify(facts, terms), Kept)
 
 
 @given(_FACTS, _TERMS)
@@ -215,5 +215,5 @@ def test_deletable_is_what_no_rule_keeps(facts: Facts, terms: Terms) -> None:
         not terms.allow_last_copy and any(not held.groups for held in facts.held),
     ]
 
-    assert isinstance(deletion.classify(facts, terms), Deletable) == (not any(keeps))
+    assert isinstance(rules.classify(facts, terms), Deletable) == (not any(keeps))
     assert len(kept_by(facts, terms)) == sum(keeps)

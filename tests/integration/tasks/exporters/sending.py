@@ -10,9 +10,9 @@ from typing import Any
 
 from archive import db, model
 from archive.dicom.peer import Peer
+from archive.receiving.reception import Offered, Reception
 from archive.storage import ingest
 from archive.storage.choosing import Chooser
-from archive.storage.receiving import Offered, Reception
 from config.device import ApplicationEntity, Device, Exporter, NetworkConnection
 from tasks.outcome import Outcome
 from tasks.state import Event

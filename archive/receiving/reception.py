@@ -13,7 +13,8 @@ import structlog
 from sqlalchemy.orm import Session
 
 from archive import db, errors, ledger
-from archive.storage import duplicates, elements, files, header, indexing, metadata, presence, quick, rows, turns
+from archive.receiving import duplicates, metadata, quick
+from archive.storage import elements, files, header, indexing, presence, rows, turns
 from archive.storage.choosing import Chooser
 from archive.storage.header import Header
 from archive.storage.ingest import Ending

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Row, func, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from archive import model
-from archive.storage.deletion import Facts, Held, Mark, Pin
+from archive.deletion.rules import Facts, Held, Mark, Pin
 
 #: So long the digest of a file counts as verified; a copy that was not is read before it is relied on.
 VERIFIED_FOR = timedelta(days=7)

@@ -13,8 +13,9 @@ from sqlalchemy import Update, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from archive import db, errors, model
-from archive.storage import deletion_facts, files, health, reports
-from archive.storage.deletion_facts import Disks
+from archive.deletion import gathering, reports
+from archive.deletion.gathering import Disks
+from archive.storage import files, health
 from archive.storage.file_systems import reachable_by
 
 #: Copies whose findings are noted at once.
@@ -84,7 +85,7 @@ def _copies_elsewhere(session: Session, study_uid: str, file_system_id: int) -> 
     rows = session.execute(
         select(
             model.File.id, model.File.file_system_id, model.File.path, model.File.size_bytes, model.File.sha256,
-            func.coalesce(deletion_facts.is_verified(), False), ours.path,
+            func.coalesce(gathering.is_verified(), False), ours.path,
         )
         .join(ours, ours.instance_id == model.File.instance_id)
         .join(model.Instance, model.Instance.id == model.File.instance_id)
@@ -150,7 +151,7 @@ def _digest(path: Path, check: Callable[[], None]) -> str:
 def _unverified(copy: _Copy, at: model.FileSystem, device_name: str) -> str:
     return (
         f"{at.path}/{copy.path} is on a disk that {device_name} does not mount, and its bytes were not verified in the "
-        f"last {deletion_facts.VERIFIED_FOR.days} days"
+        f"last {gathering.VERIFIED_FOR.days} days"
     )
 
 

@@ -30,7 +30,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
 from archive import ledger, model
-from archive.storage.deletion_facts import Place
+from archive.deletion.gathering import Place
 
 #: Key of a ledger row, in the order in which rows are locked.
 _IN_ORDER = (model.StudyOnFileSystem.study_id, model.StudyOnFileSystem.file_system_id)

@@ -16,9 +16,10 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from archive import db, errors, model
-from archive.storage import deletion, deletion_facts, files, looking, unlinking
-from archive.storage.deletion import Deletable, Facts, Kept, Terms
-from archive.storage.deletion_facts import Disks, Outside, Place
+from archive.deletion import gathering, looking, rules
+from archive.deletion.gathering import Disks, Outside, Place
+from archive.deletion.rules import Deletable, Facts, Kept, Terms
+from archive.storage import files, unlinking
 
 #: Files between two looks at whether to go on.
 _BATCH = 200
@@ -175,8 +176,8 @@ def _move(
     terms = conditions.terms(system)
     if terms is None:
         raise NotDeleted(f"Group {system.group_id} of device {system.owner_device} is not configured any more")
-    facts = deletion_facts.read(session, [place], look.disks, conditions, own_task=order.task_id)[place]
-    verdict = deletion.classify(facts, terms)
+    facts = gathering.read(session, [place], look.disks, conditions, own_task=order.task_id)[place]
+    verdict = rules.classify(facts, terms)
     if isinstance(verdict, Kept):
         raise NotDeleted("; ".join(reason.text for reason in verdict.reasons))
     written = _write(session, order, system, facts, verdict)
@@ -218,7 +219,7 @@ def _write(
         rules=list(verdict.rules),
         task_id=order.task_id,
         who=order.who,
-        remaining_copies=deletion.remaining(facts),
+        remaining_copies=rules.remaining(facts),
     )
     session.add(written)
     session.flush()

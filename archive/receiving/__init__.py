@@ -1,0 +1,1 @@
+"""Storing what comes from other AEs, object by object."""
