@@ -1,8 +1,7 @@
-"""One task for each message that another service sends, however often it is delivered."""
+"""What each message of another service asks for is made once, however often it is delivered."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,11 +12,10 @@ from sqlalchemy.orm import Session
 
 from archive import db
 from archive.accounts import AuditEntry
-from tasks import job_messages, operations
+from tasks import job_messages
 from tasks.control import AcceptedMessage
 from tasks.errors import InvalidError, TaskError
-from tasks.idempotency import Once
-from tasks.job_messages import Job
+from tasks.job_messages import Job, Sender
 from tasks.store import By
 
 
@@ -66,7 +64,7 @@ def check_id(message_id: object) -> str:
 
 
 def accept(message: Message) -> Answer:
-    """Make the task that a message asks for, or keep why it is refused; one that comes again gets the same answer.
+    """Make what a message asks for, or keep why it is refused; one that comes again gets the same answer.
 
     Raises what `db.OUTAGES` holds while the database is away: then nothing was done, and it must come again.
     """
@@ -104,18 +102,11 @@ def _make(message: Message, job: Job) -> Answer:
         before = _answered(session, message.id)
         if before is not None:
             return before
-        wish = job.wish()
-        made = operations.schedule(
-            replace(wish.new, requester_user=job.requester, requester_host=message.host, request_uri=uri),
-            By(f"{job.requester}@{message.host}", f"message {message.id}"),
-            allow_duplicate=job.allow_duplicate,
-            equal_on=wish.equal_on,
-            once=_once(message, job),
-            within=session,
+        made = job.make(
+            session, Sender(By(f"{job.requester}@{message.host}", f"message {message.id}"), message.host, uri)
         )
-        number = 0 if made.existed or made.repeated else 1
-        session.add(AuditEntry(user=job.requester, host=message.host, action=job.action, what=uri, count=number))
-        return _keep(session, AcceptedMessage(message_id=message.id, task_ids=[made.task.id]))
+        session.add(AuditEntry(user=job.requester, host=message.host, action=job.action, what=uri, count=made.new))
+        return _keep(session, AcceptedMessage(message_id=message.id, task_ids=list(made.task_ids)))
 
 
 def _answered(session: Session, message_id: str) -> Answer | None:
@@ -133,13 +124,6 @@ def _keep(session: Session, row: AcceptedMessage) -> Answer:
 
 def _answer(row: AcceptedMessage) -> Answer:
     return Answer(row.message_id, tuple(row.task_ids), row.refused, row.at)
-
-
-def _once(message: Message, job: Job) -> Once | None:
-    if job.idempotency_key is None:
-        return None
-    said = job.model_dump(mode="json", by_alias=True, exclude={"idempotency_key"}, exclude_none=True)
-    return Once(job.idempotency_key, job.requester, f"{message.name} {json.dumps(said, sort_keys=True)}")
 
 
 def _plain(why: str) -> str:

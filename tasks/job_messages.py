@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from sqlalchemy.orm import Session
 
+from tasks import operations
 from tasks.errors import InvalidError
+from tasks.idempotency import Once
 from tasks.record import DEFAULT_PRIORITY, HIGHEST_PRIORITY, NewTask
+from tasks.store import By
 
 #: Version of the contract; another one gets another number and is understood beside it.
 VERSION = 1
@@ -49,12 +54,22 @@ Instant = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """A task that a message asks for."""
+class Sender:
+    """Whose message it is, as history, audit and tasks name it."""
 
-    new: NewTask
-    #: Devices whose waiting tasks count as equal.
-    equal_on: tuple[str, ...]
+    by: By
+    host: str
+    #: Name of the message and its id.
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What was made of a message."""
+
+    task_ids: tuple[int, ...]
+    #: How many of them were not there before.
+    new: int
 
 
 class Job(BaseModel, ABC):
@@ -69,6 +84,28 @@ class Job(BaseModel, ABC):
 
     version: Literal[1] = Field(description="Version of this contract.")
     requester: Name = Field(description="Who asks; kept with the task and in the audit table.")
+
+    @abstractmethod
+    def make(self, session: Session, sender: Sender) -> Made:
+        """Make what is asked for, in this transaction.
+
+        Raises:
+            TaskError: it cannot be; the text says why, and the transaction must be given up.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A task that a message asks for."""
+
+    new: NewTask
+    #: Devices whose waiting tasks count as equal.
+    equal_on: tuple[str, ...]
+
+
+class TaskJob(Job):
+    """A job that is one task, which may be equal to one that waits."""
+
     batch_id: Name | None = Field(default=None, alias="batchID", description="Batch that the task belongs to.")
     scheduled_time: Instant | None = Field(
         default=None, alias="scheduledTime", description="Earliest start, ISO 8601 with an offset; absent: now."
@@ -95,6 +132,26 @@ class Job(BaseModel, ABC):
         Raises:
             TaskError: no device can; the text says why.
         """
+
+    def make(self, session: Session, sender: Sender) -> Made:
+        """Make the task; an equal one that waits, or that of the same key, is the answer instead."""
+        wish = self.wish()
+        scheduled = operations.schedule(
+            replace(wish.new, requester_user=self.requester, requester_host=sender.host, request_uri=sender.uri),
+            sender.by,
+            allow_duplicate=self.allow_duplicate,
+            equal_on=wish.equal_on,
+            once=self._once(sender),
+            within=session,
+        )
+        return Made((scheduled.task.id,), 0 if scheduled.existed or scheduled.repeated else 1)
+
+    def _once(self, sender: Sender) -> Once | None:
+        if self.idempotency_key is None:
+            return None
+        said = self.model_dump(mode="json", by_alias=True, exclude={"idempotency_key"}, exclude_none=True)
+        name = sender.uri.partition(" ")[0]
+        return Once(self.idempotency_key, self.requester, f"{name} {json.dumps(said, sort_keys=True)}")
 
 
 _JOBS: dict[str, type[Job]] = {}

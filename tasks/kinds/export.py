@@ -15,7 +15,7 @@ from config.device import Device, Exporter
 from tasks import placing
 from tasks.errors import ConflictError, InvalidError, PermanentError
 from tasks.exporters import registry
-from tasks.job_messages import Job, Name, Title, Uid, Wish, job_of
+from tasks.job_messages import Name, TaskJob, Title, Uid, Wish, job_of
 from tasks.outcome import Outcome
 from tasks.record import NewTask, TaskView
 from tasks.registry import task_kind
@@ -25,7 +25,7 @@ from tasks.work import Work
 
 
 @job_of("EXPORT")
-class ExportJob(Job):
+class ExportJob(TaskJob):
     """Export a study, or one series or object of it."""
 
     action: ClassVar[str] = "ExportTask"

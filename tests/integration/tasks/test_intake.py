@@ -124,9 +124,9 @@ def test_refusal_is_kept_with_its_reason_and_final(changes: dict[str, Any], reas
 
 
 def test_kind_that_cannot_be_asked_for_is_refused() -> None:
-    answer = intake.accept(message(kind="DELETE_STUDY"))
+    answer = intake.accept(message(kind="GUESS"))
 
-    assert answer.refused == "tasks of kind DELETE_STUDY cannot be asked for by a message"
+    assert answer.refused == "tasks of kind GUESS cannot be asked for by a message"
 
 
 def test_last_refusals_come_newest_first() -> None:

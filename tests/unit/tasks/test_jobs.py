@@ -12,6 +12,7 @@ import pytest
 
 from tasks import job_messages, job_schema
 from tasks.errors import InvalidError
+from tasks.kinds.delete_study import DeleteStudyJob
 from tasks.kinds.export import ExportJob
 
 PUBLISHED = Path(__file__).parents[3] / "docs" / "jobs.schema.json"
@@ -97,8 +98,27 @@ def test_datetime_of_a_celery_program_is_a_time() -> None:
 
 
 def test_kind_without_a_contract_cannot_be_asked_for() -> None:
-    with pytest.raises(InvalidError, match="tasks of kind DELETE_STUDY cannot be asked for by a message"):
-        job_messages.read("DELETE_STUDY", LEAST)
+    with pytest.raises(InvalidError, match="tasks of kind GUESS cannot be asked for by a message"):
+        job_messages.read("GUESS", LEAST)
+
+
+DELETION = {
+    "version": 1, "requester": "ris", "dicomDeviceName": "archive-a", "fileSystemGroupID": "ONLINE_STORAGE",
+    "studyInstanceUID": "1.2.3",
+}  # fmt: skip
+
+
+def test_deletion_is_another_message_by_model_and_schema() -> None:
+    published = json.loads(PUBLISHED.read_text())
+    validator = jsonschema_rs.validator_for(published)
+
+    assert isinstance(job_messages.read("DELETE_STUDY", DELETION), DeleteStudyJob)
+    assert validator.is_valid(DELETION)
+    assert validator.is_valid(LEAST)
+    for wrong in (DELETION | {"exporterID": "Noop"}, DELETION | {"fileSystemGroupID": None}):
+        assert not validator.is_valid(wrong)
+        with pytest.raises(InvalidError):
+            job_messages.read("DELETE_STUDY", wrong)
 
 
 def test_published_schema_is_that_of_the_models() -> None:
