@@ -13,7 +13,7 @@ from archive.deletion import marking
 from archive.deletion.rules import Mark, Pin
 from tasks.marks import KIND
 from tasks.record import Task
-from tasks.registry import load_kinds
+from tasks.registry import reading_kinds
 from tasks.run import Run
 from tasks.state import DONE, Status
 
@@ -32,7 +32,7 @@ class TaskSide:
     def pins(self, session: Session, study_uids: Collection[str]) -> Mapping[str, Sequence[Pin]]:
         """Return the tasks that read these studies: waiting, retrying, running, or still ending."""
         found: dict[str, dict[int, Pin]] = defaultdict(dict)
-        reading = _reading_kinds()
+        reading = reading_kinds()
         not_done = [status.value for status in Status if status not in DONE]
         tasks = session.execute(
             select(Task.study_uid, Task.id, Task.kind, Task.status, Task.scheduled_time).where(
@@ -66,11 +66,7 @@ class TaskSide:
 
 def give_back_marks(session: Session, tasks: Iterable[_Task]) -> None:
     """Take back the marks of the studies that these tasks are about to read."""
-    reading = _reading_kinds()
+    reading = reading_kinds()
     study_uids = {task.study_uid for task in tasks if task.study_uid and task.kind in reading}
     if study_uids:
         marking.give_back_studies(session, study_uids)
-
-
-def _reading_kinds() -> list[str]:
-    return [name for name, kind in load_kinds().items() if kind.reads_files]
