@@ -17,7 +17,7 @@ from archive.deletion.marking import Candidate
 from archive.deletion.remembering import Premise
 from archive.deletion.rules import Reason, Trigger
 from config.device import Device, FileSystemGroup
-from tasks import judging
+from tasks import judging, pins
 from tasks.judging import Asked, Look, Order
 
 #: Seconds after which a look has the disks looked at again; several times within `reports.COUNTS_FOR`.
@@ -45,6 +45,7 @@ def look(device: Device, group: FileSystemGroup, asked: Asked, refresh: Callable
         view = _view(session, order)
     remembering.forget(view.premise, systems)
     with db.transaction() as session:
+        remembering.forget_marked(session, systems, pins.mark_counts())
         _count_remembered(session, systems, found)
     after = None
     while True:

@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from archive.deletion import marking
 from archive.deletion.rules import Mark, Pin
+from archive.model import StudyOnFileSystem
 from tasks.marks import KIND
 from tasks.record import Task
 from tasks.registry import reading_kinds
@@ -62,6 +63,19 @@ class TaskSide:
             )
         )
         return {task_id: Mark(task_id) for task_id in rows}
+
+
+def mark_counts() -> ColumnElement[bool]:
+    """Return the condition that the mark of a ledger row counts: its task may still delete."""
+    return (
+        select(Task.id)
+        .where(
+            Task.id == StudyOnFileSystem.mark_task_id,
+            Task.kind == KIND,
+            Task.status.not_in([status.value for status in DONE]),
+        )
+        .exists()
+    )
 
 
 def give_back_marks(session: Session, tasks: Iterable[_Task]) -> None:

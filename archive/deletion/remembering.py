@@ -1,13 +1,14 @@
 """What looks for studies to delete have found before, so that what may not go is not judged in full each time.
 
 A look remembers of a study that rules keep it, how long at most that holds, and under which premise: the terms of its
-group, and which disks counted. It only leaves such studies out; who deletes asks all rules again. What only tasks keep
-(those that read it, or delete it already) is judged each time. The others are judged anew when
+group, and which disks counted. It only leaves such studies out; who deletes asks all rules again. What is
+only kept by tasks that read it is judged each time. The others are judged anew when
 
 * something happened to them: triggers of the database forget what was found when copies come, change or go, when a
   series is no longer received, when a protection is lifted, when they are used, when a mark comes or goes;
 * the premise does not hold any more: other terms, or a disk counts that did not count then (fewer copies free no study,
   so that one that falls out changes nothing);
+* the task of their mark has ended: whoever looks asks for that, see `forget_marked`;
 * a week is over: so long what nobody has thought of can keep a study.
 
 What happens while a look judges is not lost: both hold an advisory lock of the study, see `lock`.
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import CursorResult, and_, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, CursorResult, and_, delete, func, insert, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
 from archive import db, model
@@ -118,6 +119,28 @@ def forget(premise: Premise, file_system_ids: Collection[int]) -> None:
     _repeat(_FORGET_OVERDUE, systems=systems)
     if broken:
         _repeat(_FORGET_PREMISES, systems=systems, premises=broken)
+
+
+def forget_marked(session: Session, file_system_ids: Collection[int], counts: ColumnElement[bool]) -> None:
+    """Forget what was found of marked studies on these file systems whose mark does not count any more.
+
+    Args:
+        session: the transaction.
+        file_system_ids: of one group.
+        counts: whether the mark of a ledger row counts.
+    """
+    ledger = model.StudyOnFileSystem
+    key = (ledger.study_id, ledger.file_system_id)
+    ended = select(*key).where(
+        ledger.file_system_id.in_(file_system_ids), ledger.kept_premise != 0, ledger.mark_task_id.is_not(None), ~counts
+    )
+    free = ended.with_for_update(key_share=True, skip_locked=True)
+    session.execute(
+        update(ledger)
+        .where(tuple_(*key).in_(free))
+        .values(kept_premise=0, kept_until=None, kept_because=None)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _repeat(statement: Any, **values: object) -> None:

@@ -261,7 +261,7 @@ RULES: tuple[Rule, ...] = (
     Rule("not being received", _receiving, holds_for=LONG),
     Rule("not protected", _protected, holds_for=LONG),
     Rule("not pinned", _pinned),
-    Rule("not marked", _marked),
+    Rule("not marked", _marked, holds_for=LONG),
     Rule("not accessed", _accessed, always=False),
     Rule("copy in group", _copy_missing, always=False, holds_for=LONG),
     Rule("not the last copy", _last_copy, holds_for=LONG),

@@ -129,6 +129,17 @@ def test_task_that_read_the_study_and_is_done_frees_it(house: House) -> None:
     assert look(house).startswith("1 studies scheduled")
 
 
+def test_mark_is_not_judged_again_until_its_task_has_ended(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.deletable(STUDY)
+    house.look()
+    assert look(house) == "0 studies scheduled (0 bytes), 1 kept: 1 not marked"
+    assert judged(house, monkeypatch) == 0
+
+    sql("UPDATE task SET status = 'FAILED'")
+
+    assert look(house).startswith("1 studies scheduled")
+
+
 def test_changed_terms_free_the_study(house: House) -> None:
     kept_study(house)
 
@@ -415,5 +426,6 @@ def test_look_after_any_change_marks_exactly_what_the_rules_let_go(house: House,
         assert expected <= marked(), said
         # So that they can go, or stay, once more.
         if changes.random.random() < 0.5:
+            look(house)
             sql("UPDATE task SET status = 'CANCELED' WHERE kind = 'DELETE_STUDY'")
             sql("UPDATE study_on_file_system SET marked_at = NULL, mark_task_id = NULL, mark_bytes = NULL")
