@@ -21,9 +21,12 @@ from pathlib import Path
 from sqlalchemy import text
 
 from archive import configuration, db, schema
+from archive.deletion import gathering, marking, rules
+from archive.deletion.rules import Deletable, Trigger
 from config.device import Cluster, Device, FileSystem, FileSystemGroup, Queue
-from tasks import deletions
+from tasks import deletions, judging
 from tasks.deletions import Asked
+from tasks.pins import TaskSide
 from tasks.store import By
 from workers.embedded.postgres import EmbeddedPostgres
 
@@ -64,12 +67,28 @@ def measure(number: int) -> None:
     for _ in range(_ROUNDS):
         _studies(_BATCH, 45, copied=True)
         took.append(_timed(_look)[0])
+    _studies(_BATCH, 45, copied=True)
+    took_s = statistics.median(_timed(_next_batch)[0] for _ in range(3 * _ROUNDS))
+    print(f"  next {_BATCH} candidates, judged: {took_s * 1000:6.0f} ms (median of {3 * _ROUNDS})")
     print(f"  look that marks {_BATCH} new ones: {statistics.median(took) * 1000:6.0f} ms (median of {_ROUNDS})")
 
 
 def _look() -> str:
     _sql("UPDATE file_system_report SET checked_at = now()")
     return deletions.schedule_studies(_DEVICE, _ONLINE, Asked(By("benchmark")), _keep_fresh)
+
+
+def _next_batch() -> str:
+    """Find the next candidates and ask all rules, without marking any."""
+    terms = rules.terms_of(_ONLINE, _DEVICE.name, Trigger.AGE)
+    with db.transaction() as session:
+        systems = list(session.scalars(text("SELECT id FROM file_system WHERE path = '/online'")))
+        before = session.scalars(text("SELECT now() - interval '30 days'")).one()
+        chosen = marking.candidates(session, systems, before, None, _BATCH)
+        disks = judging.reported(session, _DEVICE)
+        facts = gathering.read(session, [one.place for one in chosen], disks, TaskSide())
+        free = [one for one in facts.values() if isinstance(rules.classify(one, terms), Deletable)]
+    return f"{len(free)} of {len(chosen)}"
 
 
 def _keep_fresh() -> None:

@@ -32,8 +32,8 @@ from archive.deletion.rules import Terms
 
 #: Rows that are forgotten in one transaction.
 _CHUNK = 10_000
-#: Studies that are counted at most.
-MOST_COUNTED = 100_000
+#: Studies that are counted at most: each look does so.
+MOST_COUNTED = 10_000
 #: After so long nothing rests on a premise any more.
 _PREMISE_KEPT_FOR = timedelta(days=14)
 #: First key of the advisory locks; that of revision 0003.
