@@ -36,6 +36,11 @@ _SCHEMA_AGAIN_S = 1.0
 #: Processes of a worker at most, unless `--concurrency` says otherwise.
 MOST_PROCESSES = 8
 
+#: Database connections of a worker itself: for the heartbeat, for sending, and to stand in for beat.
+NODE_CONNECTIONS = 3
+#: Those of each process of its pool: for the run, and for sending.
+RUN_CONNECTIONS = 2
+
 
 class DeviceStep(bootsteps.Step):  # type: ignore[misc]
     """Binds the worker to one device before anything of it starts."""
@@ -48,7 +53,7 @@ class DeviceStep(bootsteps.Step):  # type: ignore[misc]
         # `celery worker` without -n calls itself celery@host.
         name, _, host = parent.hostname.partition("@")
         most = int(options.get("concurrency") or MOST_PROCESSES)
-        self.wanted = housekeeping_processes(found) if housekeeping else _processes(found, most)
+        self.wanted = housekeeping_processes(found) if housekeeping else processes(found, most)
         node = _register(found.name, channel, None if name == "celery" else name, host, self.wanted)
         parent.hostname = node.name
         parent.concurrency = parent.min_concurrency = self.wanted
@@ -129,7 +134,7 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         binding: Binding = self._worker.arcfleet
         if binding.follows_up_to is None:
             return
-        wanted = _processes(device, binding.follows_up_to)
+        wanted = processes(device, binding.follows_up_to)
         if wanted != self._worker.concurrency and self._worker.pool is not None and self._worker.consumer is not None:
             self._worker.consumer.call_soon(resize, self._worker, wanted)
 
@@ -191,7 +196,8 @@ def _device(name: str | None) -> Device:
     return device
 
 
-def _processes(device: Device, most: int) -> int:
+def processes(device: Device, most: int) -> int:
+    """Return how many processes a worker of a device has: as many as it has slots, up to so many."""
     return max(1, min(most, sum(queue.max_tasks_parallel for queue in device.queues.values())))
 
 
@@ -229,7 +235,8 @@ def _own_engine() -> Engine:
 def _child_starts(**_: Any) -> None:
     """Prepare a process of the pool: it ends with its parent, and has connections of its own."""
     end_with_parent()
-    db.use(db.make_engine(settings.current().database(), pool_size=2, application_name="arcfleet run", pre_ping=False))
+    url = settings.current().database()
+    db.use(db.make_engine(url, pool_size=RUN_CONNECTIONS, application_name="arcfleet run", pre_ping=False))
     # The first run must not wait for what all runs need.
     try:
         configuration.current()

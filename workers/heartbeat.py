@@ -14,16 +14,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
-from sqlalchemy import Engine, func, update
+from sqlalchemy import Engine, func, literal, update
 from sqlalchemy.orm import Session
 
 from archive import configuration, db
 from config.device import Device
 from tasks import slots, store
 from tasks.control import WorkerNode
+from tasks.record import Instant
 from tasks.run import Stop
 from tasks.store import By
 from workers import beat, execute
@@ -136,7 +137,9 @@ class Heartbeat(threading.Thread):
 
     def _say_alive(self, session: Session) -> bool:
         """Say that this worker lives; True: nobody leads, so that it must do what beat does."""
-        session.execute(update(WorkerNode).where(WorkerNode.id == self._node.id).values(seen_at=func.clock_timestamp()))
+        clock = literal(datetime.now(UTC), Instant) - func.clock_timestamp()
+        seen = {"seen_at": func.clock_timestamp(), "clock_ahead_s": func.extract("epoch", clock)}
+        session.execute(update(WorkerNode).where(WorkerNode.id == self._node.id).values(seen))
         for run_id in slots.unnamed_runs(session, self._node.id, self._held(), _UNNAMED_FOR):
             self._died.put(run_id)
         self._seen_s = time.monotonic()

@@ -130,21 +130,7 @@ class Chooser:
         if row.availability not in _TAKES_OBJECTS:
             return f"File system {row.path}: is {row.availability}, expected ONLINE or NEARLINE"
         unhealthy = health.problem_of(row) if probe else health.marker_problem_of(row)
-        return unhealthy or self._space_problem_of(row)
-
-    def _space_problem_of(self, row: model.FileSystem) -> str | None:
-        try:
-            found = os.statvfs(row.path)
-        except OSError as exc:
-            return f"File system {row.path}: its free space cannot be read: {exc.strerror}"
-        minimum = self.group.minimum_free_disk_space
-        free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-        if minimum is not None and free < minimum.bytes_of(total):
-            return f"File system {row.path}: {free} bytes are free, expected {minimum.text}"
-        # File systems that make inodes as they need them count none.
-        if found.f_files and not found.f_favail:
-            return f"File system {row.path}: no inode is free"
-        return None
+        return unhealthy or space_problem_of(row, self.group)
 
     def _is_good(self, known: _Known) -> bool:
         """Tell whether a file system is what it was when it was read; costs a few microseconds."""
@@ -153,7 +139,7 @@ class Chooser:
             time.monotonic() - known.read_at < self._recheck_s
             and mounts.identity(root) == known.marker
             and not os.path.lexists(f"{root}/{health.MOUNT_FAILED}")
-            and self._space_problem_of(known.file_system) is None
+            and space_problem_of(known.file_system, self.group) is None
         )
 
     def _switch(self, old: model.FileSystem | None, new: model.FileSystem, lacking: dict[int, str]) -> bool:
@@ -175,6 +161,22 @@ class Chooser:
 
     def _name(self) -> str:
         return f"Group {self.group.id} of device {self.device_name}"
+
+
+def space_problem_of(row: model.FileSystem, group: FileSystemGroup) -> str | None:
+    """Return why a file system has no room for an object by the rules of its group, None if it has."""
+    try:
+        found = os.statvfs(row.path)
+    except OSError as exc:
+        return f"File system {row.path}: its free space cannot be read: {exc.strerror}"
+    minimum = group.minimum_free_disk_space
+    free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    if minimum is not None and free < minimum.bytes_of(total):
+        return f"File system {row.path}: {free} bytes are free, expected {minimum.text}"
+    # File systems that make inodes as they need them count none.
+    if found.f_files and not found.f_favail:
+        return f"File system {row.path}: no inode is free"
+    return None
 
 
 def chain_after(rows: Sequence[model.FileSystem], current: model.FileSystem | None) -> Iterator[model.FileSystem]:
