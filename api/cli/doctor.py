@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
+from rich.table import Table
 from rich.text import Text
 
 from api.cli import connection
@@ -52,9 +53,22 @@ def doctor(
 
 
 def _print(findings: Sequence[Finding]) -> None:
-    rows = connection.table("", "subject", "what", "found", "expected", "what to do")
+    """Print what was found by subject; below it what was expected and what to do, where something is."""
+    by_subject: dict[str, list[Finding]] = {}
     for one in findings:
-        cells = (one.subject, one.what, one.found, one.expected, one.do)
-        rows.add_row(Text(one.severity.value, style=_STYLES[one.severity]), *map(Text, cells))
+        by_subject.setdefault(one.subject, []).append(one)
+    rows = Table(box=None, pad_edge=False, show_header=False)
+    rows.add_column(no_wrap=True)
+    for _ in range(2):
+        rows.add_column(overflow="fold")
+    for subject, held in by_subject.items():
+        rows.add_row("", Text(subject, style="bold"), "")
+        for one in held:
+            rows.add_row(Text(one.severity.value, style=_STYLES[one.severity]), Text(one.what), Text(_said(one)))
     if findings:
         connection.show(rows)
+
+
+def _said(one: Finding) -> str:
+    lines = (one.found, f"expected: {one.expected}" if one.expected else "", f"do: {one.do}" if one.do else "")
+    return "\n".join(line for line in lines if line)

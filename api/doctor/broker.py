@@ -16,7 +16,7 @@ from archive import db
 from config.device import Device
 from config.errors import ConfigError
 from tasks.control import WorkerNode
-from workers.app import app
+from workers.app import make_app
 from workers.broker import Broker, BrokerError
 from workers.queues import INTAKE, channel_of
 
@@ -67,7 +67,7 @@ def channels(case: Case) -> Iterator[Finding]:
         for housekeeping in (False, True)
     }
     old = ever - known.keys() - {channel for channel in ever if case.wishes.device is not None}
-    broker = Broker(app)
+    broker = Broker(make_app())
     try:
         depths = {channel: broker.depth(channel) for channel in sorted({*known, *old, INTAKE})}
     except BrokerError as error:
@@ -146,7 +146,7 @@ def _takes_jobs() -> bool:
     with db.transaction() as session:
         if session.scalar(select(WorkerNode.id).where(WorkerNode.channel == INTAKE).limit(1)) is not None:
             return True
-    broker = Broker(app)
+    broker = Broker(make_app())
     try:
         return broker.depth(INTAKE) > 0
     except BrokerError:
@@ -156,7 +156,7 @@ def _takes_jobs() -> bool:
 
 
 def _ask_what_it_is() -> Mapping[str, Any]:
-    broker = Broker(app)
+    broker = Broker(make_app())
     try:
         return broker.ask(_told)
     finally:
