@@ -62,6 +62,16 @@ def same_everywhere(case: Case) -> Iterator[Finding]:
         yield SAY.warning("in use", found, "that of this machine", do)
 
 
+def zones(case: Case) -> Iterator[Finding]:
+    """Name devices whose processing windows each machine may understand in a time zone of its own."""
+    for device in case.devices():
+        windows = [queue.name for queue in device.queues.values() if queue.schedules]
+        if windows and device.time_zone is None:
+            found = f"windows of {some(windows)} are those of each machine's zone, here {case.given.timezone}"
+            do = "dcmTimeZoneOfDevice, or the same ARCFLEET_TIMEZONE on all machines"
+            yield SAY.note(f"time zone of {device.name}", found, do=do, device=device.name)
+
+
 def _wrong(reading: Reading) -> Iterator[Finding]:
     """Say what `config check` says; what is only not acted on is counted."""
     idle = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Flag, auto
 
@@ -72,6 +72,7 @@ CHECKS: Sequence[tuple[Check, Needs]] = (
     (database.schema_fits, Needs.DATABASE),
     (configured.readable, Needs.SETTINGS),
     (configured.same_everywhere, _CLUSTER),
+    (configured.zones, Needs.SETTINGS | Needs.CONFIGURATION),
     (database.clock, Needs.DATABASE),
     (database.loses_nothing, Needs.DATABASE),
     (database.defaults, Needs.DATABASE),
@@ -110,20 +111,18 @@ def examine(wishes: Wishes) -> list[Finding]:
     """
     case = Case(wishes)
     found: list[Finding] = []
-    skipped: dict[str, list[str]] = {}
+    skipped: dict[str, str] = {}
     try:
         for check, needs in CHECKS:
             missing = needs & ~_there(case)
             if missing:
-                skipped.setdefault(_why(missing), []).append(_subject(check))
+                skipped.setdefault(_subject(check), _why(missing, case))
             else:
                 found += _made(check, case)
     finally:
         db.use(None)
         configuration.reset()
-    found += [
-        _SELF.note("not looked at", f"{', '.join(dict.fromkeys(subjects))}: {why}") for why, subjects in skipped.items()
-    ]
+    found += _not_made(skipped)
     secrets = Secrets(case.settings, case.up)
     return [_masked(one, secrets) for one in found if case.is_meant(one.device)]
 
@@ -159,8 +158,17 @@ def _there(case: Case) -> Needs:
     return Needs(sum(need.value for need, is_there in there.items() if is_there))
 
 
-def _why(missing: Needs) -> str:
-    """Return why checks were not made: the first thing that is missing, the others follow from it."""
+def _not_made(skipped: Mapping[str, str]) -> Iterator[Finding]:
+    """Say of which subjects something was not looked at, and why."""
+    for why in dict.fromkeys(skipped.values()):
+        subjects = ", ".join(subject for subject, reason in skipped.items() if reason == why)
+        yield _SELF.note("not looked at", f"{subjects}: {why}")
+
+
+def _why(missing: Needs, case: Case) -> str:
+    """Return why a check was not made: the first thing that is missing, the others follow from it."""
+    if case.settings is None:
+        missing |= Needs.SETTINGS
     said = {
         Needs.SETTINGS: "the settings cannot be read",
         Needs.DATABASE: "no database answers",

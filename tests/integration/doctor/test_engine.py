@@ -134,7 +134,10 @@ def test_task_that_somebody_holds_back_is_a_note_with_the_reason(home: Path) -> 
 
     said = examine()
 
-    waiting, held = said.of("tasks", "waiting on archive-a/Export for dicom:PACS"), said.of("destinations", "dicom:PACS")
+    waiting, held = (
+        said.of("tasks", "waiting on archive-a/Export for dicom:PACS"),
+        said.of("destinations", "dicom:PACS"),
+    )
     assert waiting.severity is Severity.NOTE
     assert waiting.found.endswith("Destination dicom:PACS is held by op@host: is upgraded")
     assert (held.severity, held.do) == (Severity.WARNING, "arcfleet destination release dicom:PACS")

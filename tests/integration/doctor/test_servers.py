@@ -77,9 +77,7 @@ def test_another_default_isolation_is_a_note(home: Path, database: str) -> None:
     assert found.found.startswith("serializable")
 
 
-def test_long_transaction_is_named_with_its_process(
-    home: Path, database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_transaction_is_named_with_its_process(home: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_checks, "_LONG_S", 0)
     with psycopg.connect(database, application_name="forgotten") as connection:
         connection.execute("SELECT 1")

@@ -1,0 +1,144 @@
+"""doctor beside a whole cluster: nothing is wrong with a healthy one, and what is broken for real is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from api.doctor.finding import Severity
+from archive.storage.health import MARKER
+from tests.acceptance.test_up import arcfleet, home, running_up
+from tests.lab import ldif
+from tests.lab.cluster import Lab, cluster, free_port
+from tests.lab.examined import Examined, by_command, examine
+from tests.lab.member import Member
+from tests.lab.waiting import wait_until
+
+__all__ = ["home"]
+
+
+@dataclass(slots=True)
+class House:
+    """A cluster of one device with all of its processes."""
+
+    lab: Lab
+    worker: Member
+    dicom: Member
+    beat: Member
+
+
+def _one_device() -> list[ldif.Change]:
+    """Return the sample with archive-a alone, small, on free ports, with an AE to send to that is its own."""
+    exporter = ldif.exporter("ToPACS", "archive-a", uri="dicom:ARCHIVE_A")
+    return [
+        ldif.device("archive-b", dicomInstalled="FALSE"),
+        exporter,
+        ldif.connection("archive-a", dicomPort=str(free_port())),
+        ldif.Change("cn=http", {"dicomPort": str(free_port())}, ("archive-a",)),
+    ]
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    with cluster(*_one_device(), sends=False) as lab:
+        worker = lab.worker("archive-a")
+        lab.worker("archive-a", housekeeping=True)
+        beat = lab.beat()
+        lab.api()
+        dicom = lab.dicom("archive-a", "--processes", "1")
+        lab.ready()
+        yield House(lab, worker, dicom, beat)
+
+
+def without(severity: Severity) -> Examined | None:
+    """Return what doctor says once it says nothing of this severity."""
+    said = examine()
+    return None if said.of_severity(severity) else said
+
+
+def test_healthy_cluster_has_no_error_and_no_warning(house: House) -> None:
+    # The owner of a file system reports half a minute after the start.
+    wait_until(
+        lambda: without(Severity.ERROR) and without(Severity.WARNING), "nothing is wrong", say=lambda: examine().shown()
+    )
+
+    said = by_command()
+
+    assert said.code == 0, said.shown()
+    assert said.of("workers", "channel archive-a").severity is Severity.OK
+    assert said.of("beat", "leader").severity is Severity.OK
+    assert said.of("database", "clock").severity is Severity.OK
+    assert said.of("DICOM", "C-ECHO ARCHIVE_A").severity is Severity.OK
+    assert said.of("HTTP", "URL of archive-a").severity is Severity.OK
+    assert [one.what for one in said.findings if one.what.startswith("clock of ")] != []
+
+
+def test_marker_that_is_removed_is_found_at_once(house: House) -> None:
+    marker = house.lab.home / "storage" / "archive-a" / "online" / MARKER
+    content = marker.read_bytes()
+    marker.unlink()
+    try:
+        said = by_command()
+    finally:
+        marker.write_bytes(content)
+
+    found = said.of("file systems", f"{marker.parent} from here")
+    assert said.code == 1
+    assert (found.severity, found.expected) == (Severity.ERROR, "the file system of its row")
+    assert MARKER in found.found
+
+
+def test_dicom_service_that_is_frozen_is_found_and_keeps_nobody(house: House) -> None:
+    house.dicom.freeze()
+    try:
+        said = by_command()
+    finally:
+        house.dicom.thaw()
+
+    found = said.of("DICOM", "C-ECHO ARCHIVE_A")
+    assert said.code == 1
+    assert found.severity is Severity.ERROR
+    assert said.of("tasks", "runs").severity is Severity.OK
+
+
+def test_frozen_database_is_found_and_keeps_nobody(house: House) -> None:
+    house.lab.postgres.freeze()
+    try:
+        said = by_command()
+    finally:
+        house.lab.postgres.thaw()
+
+    assert said.code == 1
+    assert said.of("database", "connection").severity is Severity.ERROR
+    assert said.of("broker", "version").severity is Severity.OK
+
+
+def test_worker_that_is_killed_is_found(house: House) -> None:
+    house.worker.kill()
+
+    wait_until(lambda: examine().of("workers", "channel archive-a").severity is Severity.ERROR, "it is missed")
+
+    said = by_command()
+    found = said.of("workers", "channel archive-a")
+    assert said.code == 1
+    assert found.found.startswith("no worker; archive-a.1@")
+    assert found.do == "arcfleet worker --device archive-a"
+
+
+def test_beat_that_is_killed_is_found(house: House) -> None:
+    house.beat.kill()
+
+    wait_until(lambda: examine().of("beat", "leader").severity is Severity.ERROR, "it is missed")
+
+
+def test_doctor_finds_the_cluster_of_up_by_its_home(home) -> None:  # type: ignore[no-untyped-def]
+    offset = free_port() % 20000 + 20000
+    with running_up(home, "--offset", str(offset), "--devices", "archive-a"):
+        ended = arcfleet(home, "doctor", "--device", "archive-a")
+
+    assert ended.returncode == 0, ended.stdout
+    assert "`arcfleet up`, process" in ended.stdout
+    assert "error: 0" in ended.stdout.splitlines()[-1]
+    assert f":{8081 + offset}/dcm4chee-arc answers" in ended.stdout
