@@ -53,7 +53,7 @@ class _Checker:
 
     def archive_service(self, device: Device) -> None:
         """A device is found by others through its web application of class DCM4CHEE_ARC."""
-        if archive_service.url_of(device) is None:
+        if device.installed and archive_service.url_of(device) is None:
             what = f"a web application of class {archive_service.SERVICE_CLASS} with an installed HTTP connection"
             self._device(device, None, None, f"expected {what}")
 
