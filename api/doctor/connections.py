@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sqlalchemy import text
 
 from api.app import THREADS
+from api.console.work import THREADS as FLOWER_THREADS
 from api.doctor.case import Case
 from api.doctor.finding import Finding, Subject
 from api.doctor.nodes import Nodes
@@ -14,7 +15,7 @@ from archive import db
 from archive.dicom import listening
 from config.device import Device
 from workers import beat, device_step, dicom
-from workers.queues import channel_of
+from workers.queues import INTAKE, channel_of
 
 SAY = Subject("database")
 
@@ -38,7 +39,13 @@ def suffice(case: Case) -> Iterator[Finding]:
         room = session.execute(_ROOM).one()
         nodes = Nodes.read(session)
     ours = {device.name: _of(device, nodes) for device in case.known.ours.values() if device.installed}
-    wanted = ours | {"beat": beat.CONNECTIONS, "REST": THREADS, "other programs": int(room.others)}
+    wanted = ours | {
+        "beat": beat.CONNECTIONS,
+        "REST": THREADS,
+        "Flower": FLOWER_THREADS,
+        "intake": max(1, len(nodes.of(INTAKE))) * device_step.NODE_CONNECTIONS,
+        "other programs": int(room.others),
+    }
     possible, available = sum(wanted.values()), room.most - room.reserved
     parts = ", ".join(f"{name} {number}" for name, number in wanted.items() if number)
     found = f"{possible} possible ({parts}), {available} of {room.most} are not reserved"

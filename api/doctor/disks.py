@@ -18,8 +18,8 @@ from archive.model import FileSystem
 from archive.storage import choosing, health
 from config.device import Cluster
 
-#: Seconds for all disks together; one whose server is gone does not answer at all.
-_DISKS_S = 5.0
+#: Seconds for all disks together, longer than `archive.storage.answers` gives one: to be read, and to be written.
+_READ_S, _WRITE_S = 10.0, 19.0
 _FEW_INODES = 1000
 #: What such a file system holds is gone with the power.
 _IN_MEMORY = ("tmpfs", "ramfs")
@@ -53,8 +53,9 @@ def seen_here(case: Case) -> Iterator[Finding]:
     if rows and not mounted:
         found = "no worker of their devices was seen on this machine"
         yield SAY.note("disks", f"not looked at: {found}", do="run doctor where they are mounted")
+    limit_s = _WRITE_S if case.wishes.write_probe else _READ_S
     full: dict[tuple[str, str], list[str]] = {}
-    for row, seen in each(_DISKS_S, mounted, lambda row: _look(row, case)):
+    for row, seen in each(limit_s, mounted, lambda row: _look(row, case)):
         what, device = f"{row.path} from here", row.owner_device
         if isinstance(seen, NoAnswer) or seen.unhealthy is not None:
             found = str(seen) if isinstance(seen, NoAnswer) else str(seen.unhealthy)

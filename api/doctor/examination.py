@@ -36,7 +36,7 @@ from archive import configuration, db
 _log = structlog.get_logger()
 
 #: Seconds that one check may take; what it asks has shorter limits of its own.
-LIMIT_S = 20.0
+LIMIT_S = 25.0
 
 _SELF = Subject("doctor")
 

@@ -16,7 +16,7 @@ from api.words import some, span
 from archive import db
 from tasks import deletion_task, pausing, slots
 from tasks.control import DEAD_AFTER, WorkerNode
-from workers.queues import channel_of
+from workers.queues import INTAKE, channel_of
 from workers.version import VERSION
 
 SAY = Subject("workers")
@@ -63,7 +63,9 @@ def alive(case: Case) -> Iterator[Finding]:
             said = f"{row.name} (process {row.pid}) was not heard of for {_ago(found, row)} and did not say goodbye"
             do = "see its log; its runs were rescued"
             yield SAY.note("ended", said, do=do, device=row.device)
-    strange = sorted({row.device for row in found.alive} - set(case.known.ours))
+    if case.wishes.device is None:
+        yield from _intake(found)
+    strange = sorted({row.device for row in found.alive if row.device} - set(case.known.ours))
     if strange:
         do = "end them, or put the device back into the configuration"
         yield SAY.warning("strangers", f"workers of {some(strange)}", "devices of the configuration", do)
@@ -75,7 +77,7 @@ def alike(case: Case) -> Iterator[Finding]:
     other = [row for row in rows if row.version != VERSION]
     for row in other:
         do = "update and restart it, or update arcfleet here"
-        yield SAY.warning("version", f"{row.name} is arcfleet {row.version}", VERSION, do, device=row.device)
+        yield SAY.warning("version", f"{row.name} is arcfleet {row.version}", VERSION, do, device=row.device or None)
     if rows and not other:
         yield SAY.ok("version", f"{VERSION} on {len(rows)} nodes")
 
@@ -135,6 +137,18 @@ def _served(channel: str, device: str, found: Nodes) -> Finding:
     last = max((row for row in found.silent if row.channel == channel), key=lambda row: row.seen_at, default=None)
     said = "no worker" if last is None else f"no worker; {last.name} was seen {_ago(found, last)} ago"
     return SAY.error(what, said, "one that lives", f"arcfleet worker --device {device}", device=device)
+
+
+def _intake(found: Nodes) -> Iterator[Finding]:
+    """Say whether somebody takes the jobs that other services send."""
+    what, alive = f"channel {INTAKE}", found.of(INTAKE)
+    if alive:
+        yield SAY.ok(what, some(f"{row.name} (seen {_ago(found, row)} ago)" for row in alive))
+    elif any(row.channel == INTAKE for row in found.silent):
+        found_ = "no `arcfleet intake` lives: jobs of other services wait"
+        yield SAY.warning(what, found_, "one that lives", "arcfleet intake")
+    else:
+        yield SAY.note(what, "no `arcfleet intake` was seen: jobs of other services wait", do="arcfleet intake")
 
 
 def _ago(found: Nodes, row: WorkerNode) -> str:

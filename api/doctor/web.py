@@ -52,12 +52,12 @@ def pages(case: Case) -> Iterator[Finding]:
     """Ask REST and Flower of this machine; only an `arcfleet up` that runs must have them."""
     given, up = case.given, case.up
     rest = addresses.own_address(given, offset=case.offset).url
-    flower = up.flower_url if up is not None else None
+    flower = addresses.flower_address(given, offset=case.offset).url
     asked = (
         _Page("REST", rest, _READY, "api", must_be=up is not None),
         _Page(
-            "Flower", flower or addresses.Address(given.flower_host, given.flower_port, "Flower").url, _FLOWER_READY,
-            "flower", must_be=flower is not None,
+            "Flower", flower, _FLOWER_READY,
+            "flower", must_be=up is not None and up.flower_url is not None,
         ),
     )  # fmt: skip
     for page, problem in each(_ALL_S, asked, lambda one: _problem_of(one.url + one.path)):

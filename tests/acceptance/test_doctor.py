@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from api.doctor.finding import Severity
 from archive.storage.health import MARKER
-from tests.acceptance.test_up import arcfleet, home, running_up
 from tests.lab import ldif
 from tests.lab.cluster import Lab, cluster, free_port
 from tests.lab.examined import by_command, examine
 from tests.lab.member import Member
 from tests.lab.misbehaving import Misbehaving
+from tests.lab.up import HERE, free_offset, processes_of, running_up
 from tests.lab.waiting import wait_until
-
-__all__ = ["home"]
 
 
 @dataclass(slots=True)
@@ -45,10 +47,11 @@ def house() -> Iterator[House]:
     with Misbehaving() as pacs, cluster(*_one_device(pacs.peer.port), sends=False) as lab:
         worker = lab.worker("archive-a")
         lab.worker("archive-a", housekeeping=True)
-        beat = lab.beat()
+        beat, intake = lab.beat(), lab.intake()
         lab.api()
         dicom = lab.dicom("archive-a", "--processes", "1")
         lab.ready()
+        lab.ready(intake)
         yield House(lab, worker, dicom, beat)
 
 
@@ -69,6 +72,7 @@ def test_healthy_cluster_has_no_error_and_no_warning(house: House) -> None:
     assert said.of("database", "clock").severity is Severity.OK
     assert said.of("DICOM", "C-ECHO ARCHIVE_A").severity is Severity.OK
     assert said.of("HTTP", "URL of archive-a").severity is Severity.OK
+    assert said.of("workers", "channel arcfleet.intake").severity is Severity.OK
     assert [one.what for one in said.findings if one.what.startswith("clock of ")] != []
 
 
@@ -130,12 +134,24 @@ def test_beat_that_is_killed_is_found(house: House) -> None:
     wait_until(lambda: examine().of("beat", "leader").severity is Severity.ERROR, "it is missed")
 
 
-def test_doctor_finds_the_cluster_of_up_by_its_home(home) -> None:  # type: ignore[no-untyped-def]
-    offset = free_port() % 20000 + 20000
-    with running_up(home, "--offset", str(offset), "--devices", "archive-a"):
-        ended = arcfleet(home, "doctor", "--device", "archive-a")
+@pytest.fixture
+def up_home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="arcfleet-test-") as name:
+        folder = Path(name, "home")
+        yield folder
+        for pid in processes_of(folder):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_doctor_finds_the_cluster_of_up_by_its_home(up_home: Path) -> None:
+    offset = free_offset()
+    with running_up(up_home, "--offset", str(offset), "--devices", "archive-a"):
+        ended = HERE.run(up_home, "doctor", "--device", "archive-a")
 
     assert ended.returncode == 0, ended.stdout
     assert "`arcfleet up`, process" in ended.stdout
     assert "error: 0" in ended.stdout.splitlines()[-1]
+    for port in (8080, 5555):
+        assert f"http://127.0.0.1:{port + offset} answers" in ended.stdout
     assert f":{8081 + offset}/dcm4chee-arc answers" in ended.stdout
+    assert f"ARCHIVE_A at 127.0.0.1:{11112 + offset} answers" in ended.stdout

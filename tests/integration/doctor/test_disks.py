@@ -19,7 +19,8 @@ from tasks.operations import our_device
 from tests import factories
 from tests.integration.archive.small_disk import small_disk
 from tests.lab import ldif
-from tests.lab.examined import Examined, examine
+from tests.lab.examined import Examined, by_command, examine
+from tests.lab.hanging_disk import hanging_disk
 
 _GROUP = "archive-a/ONLINE_STORAGE"
 
@@ -107,6 +108,18 @@ def test_disk_that_is_read_only_is_found_with_and_without_a_write_probe(online: 
 
     assert looked.of("file systems", f"mount of {online}").found == "read-only"
     assert "Read-only file system" in written.of("file systems", f"{online} from here").found
+
+
+def test_disk_that_hangs_is_an_error_and_keeps_nobody(online: Path, home: Path) -> None:
+    nearline = home / "storage" / "archive-a" / "nearline"
+    with hanging_disk(online):
+        said = by_command("--write-probe", "--no-remote")
+
+    found = said.of("file systems", f"{online} from here")
+    assert (said.code, found.severity) == (1, Severity.ERROR)
+    assert "does not answer since" in found.found
+    assert said.of("file systems", f"{nearline} from here").severity is Severity.OK
+    assert said.of("deletion", "unlink list").found == "empty"
 
 
 def test_write_probe_leaves_nothing(online: Path) -> None:

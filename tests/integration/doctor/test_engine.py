@@ -30,6 +30,20 @@ def worker(channel: str = "archive-a", **values: object) -> None:
     )  # fmt: skip
 
 
+def test_intake_that_is_not_there_is_a_note_and_one_that_ended_a_warning(home: Path) -> None:
+    never = examine().of("workers", "channel arcfleet.intake")
+    worker("arcfleet.intake", seen_ago_s=600)
+    factories.sql("UPDATE worker_node SET device = ''")
+    gone = examine()
+    factories.sql("UPDATE worker_node SET seen_at = clock_timestamp()")
+    there = examine()
+
+    assert (never.severity, never.do) == (Severity.NOTE, "arcfleet intake")
+    assert gone.of("workers", "channel arcfleet.intake").severity is Severity.WARNING
+    assert there.of("workers", "channel arcfleet.intake").severity is Severity.OK
+    assert not there.says("workers", "strangers")
+
+
 @pytest.mark.parametrize("channel", ["archive-a", "archive-a.housekeeping", "archive-b", "archive-b.housekeeping"])
 def test_channel_without_worker_is_an_error_that_names_the_command(home: Path, channel: str) -> None:
     device = channel.partition(".")[0]
