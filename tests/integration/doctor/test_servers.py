@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from api.doctor.finding import Severity
 from archive import schema
 from config import settings
 from tests import factories
+from tests.lab import rabbitmq
 from tests.lab.examined import by_command, examine
 from workers.embedded.postgres import EmbeddedPostgres
 from workers.embedded.valkey import EmbeddedValkey
@@ -195,6 +197,24 @@ def test_nearly_full_broker_is_a_warning(own_valkey: EmbeddedValkey) -> None:
         client.config_set("maxmemory", str(int(client.info("memory")["used_memory"])))
 
     assert examine().of("broker", "memory").severity is Severity.WARNING
+
+
+def test_rabbitmq_is_known_by_name_and_a_wrong_password_is_told_without_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="arcfleet-rabbit-") as name, rabbitmq.running(Path(name)) as server:
+        monkeypatch.setenv("ARCFLEET_BROKER_URL", server.url)
+        settings.reload()
+        said = examine(remote=False)
+        monkeypatch.setenv("ARCFLEET_BROKER_URL", server.url.replace("guest@", "wrong-1@"))
+        settings.reload()
+        refused = examine(remote=False)
+
+    assert said.of("broker", "version").found.startswith("RabbitMQ ")
+    assert said.of("broker", "channels").severity is Severity.OK
+    assert "guest:***@127.0.0.1" in said.of("broker", "connection").found
+    assert refused.of("broker", "connection").severity is Severity.ERROR
+    assert "wrong-1" not in refused.shown()
 
 
 def test_messages_that_nobody_takes_are_a_warning_that_names_the_worker_to_start(
