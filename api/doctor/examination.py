@@ -96,6 +96,7 @@ CHECKS: Sequence[tuple[Check, Needs]] = (
     (web.pages, Needs.SETTINGS),
     (waiting.tasks, _CLUSTER),
     (waiting.runs, _CLUSTER),
+    (waiting.alarms, _CLUSTER),
     (destinations.states, _CLUSTER),
     (deletions.marks, _CLUSTER),
     (deletions.unfinished, _CLUSTER),

@@ -16,6 +16,7 @@ from api.words import some, span
 from archive import db
 from tasks import query, slots
 from tasks.admission import Why
+from tasks.alarms import Alarm
 from tasks.record import Task, TaskView
 from tasks.registry import load_kinds
 from tasks.run import Run
@@ -70,6 +71,22 @@ def runs(case: Case) -> Iterator[Finding]:
         yield SAY.warning("messages", said, "claimed at once", "see the workers of these devices, and the broker")
     if not lost and not unclaimed:
         yield SAY.ok("runs", f"{len(found)} open, all with a lease")
+
+
+def alarms(case: Case) -> Iterator[Finding]:
+    """List the alarms that stand, those of one sort together."""
+    with db.transaction() as session:
+        rows = session.scalars(select(Alarm).order_by(Alarm.raised_at)).all()
+    found: dict[str, list[Alarm]] = {}
+    for row in rows:
+        if case.is_meant(row.device):
+            found.setdefault(row.name, []).append(row)
+    for name, held in found.items():
+        first = held[0]
+        said = f"{len(held)}, the first of {first.raised_at:%Y-%m-%d %H:%M:%S %Z}: {first.text}"
+        yield SAY.warning(f"alarm {name}", said, "none", "see the tasks that they name")
+    if not found:
+        yield SAY.ok("alarms", "none")
 
 
 def _late(session: Session, now: datetime) -> Sequence[Row[Any]]:

@@ -90,6 +90,16 @@ class Chooser:
         """
         self._mounts.require(file_system, disk)
 
+    def require_space(self, file_system: model.FileSystem) -> None:
+        """See that the group's minimum is still free on a file system; costs a few microseconds.
+
+        Raises:
+            NoSpace: it is not.
+        """
+        problem = space_problem_of(file_system, self.group)
+        if problem is not None:
+            raise errors.NoSpace(problem)
+
     def forget(self) -> None:
         """Read the list anew for the next object: it was changed by this process."""
         self._known = None

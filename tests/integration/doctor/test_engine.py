@@ -195,6 +195,20 @@ def test_runs_without_lease_are_an_error_and_unclaimed_messages_a_warning(home: 
     assert messages.found == "1 messages that nobody claims for up to 5 min, of archive-b"
 
 
+def test_alarms_that_stand_are_told_in_their_words(home: Path) -> None:
+    factories.sql(
+        "INSERT INTO alarm (name, subject, device, text, raised_at) VALUES"
+        " ('pin expired', 'task 7', 'archive-a', 'Task 7 waits', clock_timestamp() - interval '1 hour'),"
+        " ('pin expired', 'task 8', 'archive-a', 'Task 8 waits', clock_timestamp())"
+    )
+
+    found = examine().of("tasks", "alarm pin expired")
+
+    assert found.severity is Severity.WARNING
+    assert found.found.startswith("2, the first of ")
+    assert found.found.endswith(": Task 7 waits")
+
+
 def test_one_device_is_looked_at_alone(home: Path) -> None:
     factories.sql("INSERT INTO pause (device, who) VALUES ('archive-a', 'op'), ('archive-b', 'op')")
 
