@@ -222,13 +222,13 @@ class _Configuration:
 
 def keep(session: Session, source_url: str, found: Iterable[Entry]) -> None:
     """Insert a configuration unless it equals the newest one; the oldest above 50 go. Commits nothing."""
-    rows = [entry.to_json(one) for one in found]
-    sha256 = _digest(rows)
+    held = list(found)
+    sha256 = digest(held)
     session.execute(select(func.pg_advisory_xact_lock(_SAVE_LOCK)))
     newest = select(ConfigSnapshot.sha256).order_by(ConfigSnapshot.id.desc()).limit(1)
     if session.scalar(newest) == sha256:
         return
-    session.add(ConfigSnapshot(sha256=sha256, source_url=source_url, entries=rows))
+    session.add(ConfigSnapshot(sha256=sha256, source_url=source_url, entries=[entry.to_json(one) for one in held]))
     session.flush()
     kept = select(ConfigSnapshot.id).order_by(ConfigSnapshot.id.desc()).limit(_KEPT)
     session.execute(delete(ConfigSnapshot).where(ConfigSnapshot.id.not_in(kept)))
@@ -236,10 +236,7 @@ def keep(session: Session, source_url: str, found: Iterable[Entry]) -> None:
 
 def digest(found: Iterable[Entry]) -> str:
     """Return the SHA-256 of a configuration, as `ConfigSnapshot` has it."""
-    return _digest([entry.to_json(one) for one in found])
-
-
-def _digest(rows: list[dict[str, Any]]) -> str:
+    rows = [entry.to_json(one) for one in found]
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
