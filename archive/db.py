@@ -47,6 +47,9 @@ _CONNECTING = {
     "tcp_user_timeout": 30_000,
 }
 
+#: Connections that an engine keeps, unless it is told otherwise; twice as many may be open.
+POOL_SIZE = 5
+
 #: Seconds between two tries of a transaction while the database is away.
 _RETRY_EVERY_S = 0.5
 
@@ -72,7 +75,7 @@ def engine() -> Engine:
 def make_engine(
     url: str,
     *,
-    pool_size: int = 5,
+    pool_size: int = POOL_SIZE,
     application_name: str = "arcfleet",
     pre_ping: bool = True,
     answer_s: float | None = None,

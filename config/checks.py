@@ -7,15 +7,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from config import schema
+from config import archive_service, schema
 from config.device import Device, Exporter
 from config.entries import Finding, Reading, Severity
 from config.schema import Part
 
 #: Schemes of exporter URIs that tasks can be run for.
 EXPORTER_SCHEMES = frozenset({"dicom", "file", "fsgroup", "noop"})
-#: Web applications of this class are where a device's REST services are found by others.
-ARCHIVE_SERVICE_CLASS = "DCM4CHEE_ARC"
 
 _UDP = frozenset({"SYSLOG_UDP"})
 
@@ -55,13 +53,8 @@ class _Checker:
 
     def archive_service(self, device: Device) -> None:
         """A device is found by others through its web application of class DCM4CHEE_ARC."""
-        services = [
-            app
-            for app in device.web_apps.values()
-            if ARCHIVE_SERVICE_CLASS in app.service_classes and app.installed is not False
-        ]
-        if not any(device.installed_connections(app.connections, "HTTP") for app in services):
-            what = f"a web application of class {ARCHIVE_SERVICE_CLASS} with an installed HTTP connection"
+        if device.installed and archive_service.url_of(device) is None:
+            what = f"a web application of class {archive_service.SERVICE_CLASS} with an installed HTTP connection"
             self._device(device, None, None, f"expected {what}")
 
     def exporters(self, device: Device) -> None:

@@ -31,11 +31,15 @@ class Job(NamedTuple):
     name: str
 
 
+#: What is recorded of a job that raised something which is none of our errors.
+ENDED_BY_AN_ERROR = "ended by an error: see the log of the worker"
+
+
 @dataclass(slots=True)
 class Record:
     """What the job says of itself in one line."""
 
-    said: str = "ended by an error: see the log of the worker"
+    said: str = ENDED_BY_AN_ERROR
 
 
 @contextmanager

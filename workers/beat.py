@@ -25,6 +25,8 @@ TICK = "tick"
 TICK_EVERY_S = 1.0
 #: How long a leader leads after its last sign of life.
 LEADERSHIP_S = 10
+#: Database connections of a beat: for ticks, and for sending.
+CONNECTIONS = 2
 #: After so long without a leader any worker sweeps and rescues.
 NO_LEADER_FOR_S = 30
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from kombu.exceptions import ChannelError, KombuError, OperationalError
@@ -12,6 +13,9 @@ from workers import queues
 
 #: Seconds: a frozen broker must not hold up a sender longer.
 _TIMEOUT_S = 1
+
+
+T = TypeVar("T")
 
 
 class BrokerError(Exception):
@@ -105,6 +109,18 @@ class Broker:
             self.close()
             raise BrokerError(f"{type(error).__name__}: {error}") from error
         return int(answer.message_count)
+
+    def ask(self, question: Callable[[Any], T]) -> T:
+        """Return the answer to a question that is asked with kombu's channel.
+
+        Raises:
+            BrokerError: the broker does not answer, or refuses.
+        """
+        try:
+            return question(self._connected().channel)
+        except self._errors() as error:
+            self.close()
+            raise BrokerError(f"{type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         """Drop the connection; the next use makes a new one."""

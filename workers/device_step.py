@@ -31,6 +31,11 @@ _MAIN_PROCESS = "MainProcess"
 #: Processes of a worker at most, unless `--concurrency` says otherwise.
 MOST_PROCESSES = 8
 
+#: Database connections of a worker itself: for the heartbeat, for sending, and to stand in for beat.
+NODE_CONNECTIONS = 3
+#: Those of each process of its pool: for the run, and for sending.
+RUN_CONNECTIONS = 2
+
 
 class DeviceStep(bootsteps.Step):  # type: ignore[misc]
     """Binds the worker to one device before anything of it starts."""
@@ -43,7 +48,7 @@ class DeviceStep(bootsteps.Step):  # type: ignore[misc]
         # `celery worker` without -n calls itself celery@host.
         name, _, host = parent.hostname.partition("@")
         most = int(options.get("concurrency") or MOST_PROCESSES)
-        self.wanted = housekeeping_processes(found) if housekeeping else _processes(found, most)
+        self.wanted = housekeeping_processes(found) if housekeeping else processes(found, most)
         place = node.Place(found.name, channel, host, None if name == "celery" else name)
         registered = node.register(place, self.wanted)
         parent.hostname = registered.name
@@ -125,7 +130,7 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         binding: Binding = self._worker.arcfleet
         if binding.follows_up_to is None:
             return
-        wanted = _processes(device, binding.follows_up_to)
+        wanted = processes(device, binding.follows_up_to)
         if wanted != self._worker.concurrency and self._worker.pool is not None and self._worker.consumer is not None:
             self._worker.consumer.call_soon(resize, self._worker, wanted)
 
@@ -172,7 +177,8 @@ def _device(name: str | None) -> Device:
     return device
 
 
-def _processes(device: Device, most: int) -> int:
+def processes(device: Device, most: int) -> int:
+    """Return how many processes a worker of a device has: as many as it has slots, up to so many."""
     return max(1, min(most, sum(queue.max_tasks_parallel for queue in device.queues.values())))
 
 
@@ -187,7 +193,8 @@ def _child_starts(**_: Any) -> None:
     if process.current_process().name == _MAIN_PROCESS:
         return  # a pool without processes of its own (that of intake) says so of the main process
     end_with_parent()
-    db.use(db.make_engine(settings.current().database(), pool_size=2, application_name="arcfleet run", pre_ping=False))
+    url = settings.current().database()
+    db.use(db.make_engine(url, pool_size=RUN_CONNECTIONS, application_name="arcfleet run", pre_ping=False))
     # The first run must not wait for what all runs need.
     try:
         configuration.current()

@@ -38,7 +38,12 @@ _ENSURE_EVERY_S = 2.0
 #: How long the database may think about a statement: after that the sender is told that there is no place.
 _DATABASE_S = 20.0
 #: Files and sockets that a process would like to have open.
-_DESCRIPTORS = 8192
+DESCRIPTORS = 8192
+#: Database connections of the parent, and of each process that takes associations.
+PARENT_CONNECTIONS = 1
+PROCESS_CONNECTIONS = 2 * db.POOL_SIZE
+#: More processes would only wait for the disk.
+_MOST_BY_DEFAULT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +162,11 @@ def _ensure(device: Device, group: FileSystemGroup) -> str | None:
     return None
 
 
+def processes_by_default() -> int:
+    """Return how many processes a device's service has unless it is told: one per core of this machine, at most 4."""
+    return min(_MOST_BY_DEFAULT, os.cpu_count() or 1)
+
+
 def prepare() -> None:
     """Prepare the parent: its log, its database connection.
 
@@ -166,7 +176,7 @@ def prepare() -> None:
     """
     logs.set_up()
     url = settings.current().database()
-    db.use(db.make_engine(url, pool_size=1, application_name="arcfleet dicom"))
+    db.use(db.make_engine(url, pool_size=PARENT_CONNECTIONS, application_name="arcfleet dicom"))
     try:
         schema.check(url)
     except (schema.SchemaTooOldError, schema.SchemaTooNewError):
@@ -207,6 +217,6 @@ def device_now(name: str) -> Device:
 
 def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -7,14 +7,16 @@ import platform
 import threading
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
-from sqlalchemy import Engine, Select, func, insert, select, update
+from sqlalchemy import Engine, Select, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from archive import db
 from config import settings
 from tasks.control import DEAD_AFTER, WorkerNode
+from tasks.record import Instant
 from workers import version
 from workers.execute import Node
 
@@ -91,8 +93,10 @@ def own_engine() -> Engine:
 
 
 def say_seen(session: Session, node: Node) -> None:
-    """Write that the node lives."""
-    session.execute(update(WorkerNode).where(WorkerNode.id == node.id).values(seen_at=func.clock_timestamp()))
+    """Write that the node lives, and what its clock says."""
+    ahead = literal(datetime.now(UTC), Instant) - func.clock_timestamp()
+    seen = {"seen_at": func.clock_timestamp(), "clock_ahead_s": func.extract("epoch", ahead)}
+    session.execute(update(WorkerNode).where(WorkerNode.id == node.id).values(seen))
 
 
 def say_goodbye(engine: Engine, node: Node) -> None:

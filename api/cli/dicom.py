@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from api import addresses
@@ -13,8 +11,6 @@ from archive.errors import NotConfigured
 from tasks.operations import our_device
 from workers import dicom as service
 
-#: More would only wait for the disk.
-_MOST_BY_DEFAULT = 4
 #: Connections that wait until a process takes them.
 _BACKLOG = 512
 
@@ -30,7 +26,7 @@ def dicom(device: str, offset: int, processes: int | None, inherited: str | None
     Example: arcfleet dicom --device archive-a
     """
     if inherited is None:
-        _run(device, offset, processes or min(_MOST_BY_DEFAULT, os.cpu_count() or 1))
+        _run(device, offset, processes or service.processes_by_default())
     else:
         service.serve(device, service.Shared.heard(inherited))
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "device": "api.cli.device:device",
     "destination": "api.cli.destination:destination",
     "fs": "api.cli.fs:fs",
+    "doctor": "api.cli.doctor:doctor",
     "config": "api.cli.config:config_group",
     "token": "api.cli.token:token",
     "db": "api.cli.db:db",

@@ -20,8 +20,8 @@ from api import addresses, security
 from api.addresses import Address
 from api.cli import program
 from archive import configuration, db, schema
-from archive.dicom import requestor
-from archive.dicom.peer import VERIFICATION, Limits, Peer
+from archive.dicom import echo
+from archive.dicom.peer import Limits, Peer
 from archive.errors import PeerError, PeerRejected
 from config import entries, settings, source
 from config.device import Cluster, Device
@@ -245,8 +245,7 @@ def _answers(client: httpx.Client, address: Address) -> bool:
 
 def _answers_echo(peer: Peer) -> bool:
     try:
-        with requestor.associate(peer, peer.ae_title, [VERIFICATION], _ECHO_LIMITS) as association:
-            return association.echo().is_success
+        return echo.ask(peer, peer.ae_title, _ECHO_LIMITS).is_success
     except PeerRejected as refused:
         return not refused.is_transient  # an AE that takes calls of certain others only, but it is there
     except PeerError:

@@ -96,7 +96,7 @@ class Chooser:
         Raises:
             NoSpace: it is not.
         """
-        problem = self._space_problem_of(file_system)
+        problem = space_problem_of(file_system, self.group)
         if problem is not None:
             raise errors.NoSpace(problem)
 
@@ -143,23 +143,9 @@ class Chooser:
         if unhealthy is not None:
             return unhealthy
         try:
-            return answers.ask(row.path, lambda: self._space_problem_of(row))
+            return answers.ask(row.path, lambda: space_problem_of(row, self.group))
         except errors.NoAnswer as exc:
             return str(exc)
-
-    def _space_problem_of(self, row: model.FileSystem) -> str | None:
-        try:
-            found = os.statvfs(row.path)
-        except OSError as exc:
-            return f"File system {row.path}: its free space cannot be read: {exc.strerror}"
-        minimum = self.group.minimum_free_disk_space
-        free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-        if minimum is not None and free < minimum.bytes_of(total):
-            return f"File system {row.path}: {free} bytes are free, expected {minimum.text}"
-        # File systems that make inodes as they need them count none.
-        if found.f_files and not found.f_favail:
-            return f"File system {row.path}: no inode is free"
-        return None
 
     def _is_good(self, known: _Known) -> bool:
         """Tell whether a file system is what it was when it was read; costs a few microseconds."""
@@ -169,7 +155,7 @@ class Chooser:
             and not answers.hangs(root)
             and mounts.identity(root) == known.marker
             and not os.path.lexists(f"{root}/{health.MOUNT_FAILED}")
-            and self._space_problem_of(known.file_system) is None
+            and space_problem_of(known.file_system, self.group) is None
         )
 
     def _is_recent(self, known: _Known) -> bool:
@@ -194,6 +180,22 @@ class Chooser:
 
     def _name(self) -> str:
         return f"Group {self.group.id} of device {self.device_name}"
+
+
+def space_problem_of(row: model.FileSystem, group: FileSystemGroup) -> str | None:
+    """Return why a file system has no room for an object by the rules of its group, None if it has."""
+    try:
+        found = os.statvfs(row.path)
+    except OSError as exc:
+        return f"File system {row.path}: its free space cannot be read: {exc.strerror}"
+    minimum = group.minimum_free_disk_space
+    free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    if minimum is not None and free < minimum.bytes_of(total):
+        return f"File system {row.path}: {free} bytes are free, expected {minimum.text}"
+    # File systems that make inodes as they need them count none.
+    if found.f_files and not found.f_favail:
+        return f"File system {row.path}: no inode is free"
+    return None
 
 
 def chain_after(rows: Sequence[model.FileSystem], current: model.FileSystem | None) -> Iterator[model.FileSystem]:
