@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+from datetime import timedelta
 from typing import Any
 
 import structlog
 from celery.beat import Scheduler
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, func, select, text
 from sqlalchemy.orm import Session
 
 from archive import configuration, db
 from config.device import Cluster
 from tasks import slots
+from tasks.control import Leader
 from workers import dispatch, housekeeping, rescue
 from workers.dispatch import UNCLAIMED_FOR
 
@@ -37,11 +39,11 @@ _LEAD = text(
     """
 )
 _RESIGN = text("DELETE FROM leader WHERE role = 'beat' AND holder = :holder")
-_LEADERLESS = text(
-    """
-    SELECT NOT EXISTS (
-        SELECT 1 FROM leader WHERE role = 'beat' AND until > clock_timestamp() - make_interval(secs => :s))
-    """
+#: Nobody has led for so long that workers must help themselves.
+LEADERLESS: ColumnElement[bool] = ~(
+    select(Leader)
+    .where(Leader.role == "beat", Leader.until > func.clock_timestamp() - timedelta(seconds=NO_LEADER_FOR_S))
+    .exists()
 )
 
 
@@ -55,7 +57,7 @@ class Tick:
     def do(self) -> None:
         """Tick once; a database that is away is left to the next tick."""
         try:
-            with db.transaction() as session:
+            with db.single_statements() as session:
                 runs = slots.open_runs(session)
                 due = slots.queues_with_due_tasks(session, _queues(configuration.current()))
             self._rescue.tick(runs)
@@ -84,15 +86,13 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
         self.update_from_dict({TICK: {"task": f"housekeeping.{TICK}", "schedule": TICK_EVERY_S}})
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Tick if the lease of leadership is ours."""
-        if not self._lead():
-            return TICK_EVERY_S
+        """Look whether it is time, and return when to look again; Celery looks several times for each tick."""
         return min(float(super().tick(*args, **kwargs)), TICK_EVERY_S)
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
-        """Do the tick in this process: it must not wait for the broker."""
+        """Tick in this process, for it must not wait for the broker, and only if the lease of leadership is ours."""
         del producer
-        if entry.name != TICK:
+        if entry.name != TICK or not self._lead():
             return
         if self._tick is None:
             self._tick = Tick(self._holder, dispatch.start(self.app))
@@ -110,7 +110,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
 
     def _lead(self) -> bool:
         try:
-            with db.transaction() as session:
+            with db.single_statements() as session:
                 leads = lead(session, self._holder)
         except db.OUTAGES as outage:
             _log.warning("database away, nobody leads", error=db.first_line(outage))
@@ -124,11 +124,6 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
 def lead(session: Session, holder: str) -> bool:
     """Take or renew the lease of leadership; False while another one has it."""
     return session.scalars(_LEAD, {"holder": holder, "lease": LEADERSHIP_S}).one_or_none() is not None
-
-
-def is_leaderless(session: Session) -> bool:
-    """Tell whether nobody has led for so long that workers must help themselves."""
-    return bool(session.scalars(_LEADERLESS, {"s": NO_LEADER_FOR_S}).one())
 
 
 def _queues(cluster: Cluster) -> list[tuple[str, str]]:

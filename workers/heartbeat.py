@@ -114,8 +114,8 @@ class Heartbeat(threading.Thread):
         lease = device.task_lease if device is not None else timedelta(seconds=60)
         self._tick_s = min(_TICK_S, lease.total_seconds() / 4)
         now = time.monotonic()
+        leaderless = now - self._seen_s >= node.SEEN_EVERY_S and self._say_alive()
         with Session(self._engine) as session, session.begin():
-            leaderless = now - self._seen_s >= node.SEEN_EVERY_S and self._say_alive(session)
             if held and self._shutting_down:
                 slots.ask_runs_to_stop(session, held, Stop.SHUTDOWN, "the worker stops")
             if held and now - self._renewed_s >= min(lease.total_seconds() / 4, 10.0):
@@ -126,13 +126,14 @@ class Heartbeat(threading.Thread):
         if leaderless:
             self._stand_in.do()
 
-    def _say_alive(self, session: Session) -> bool:
+    def _say_alive(self) -> bool:
         """Say that this worker lives; True: nobody leads, so that it must do what beat does."""
-        node.say_seen(session, self._node)
-        for run_id in slots.unnamed_runs(session, self._node.id, self._held(), _UNNAMED_FOR):
-            self._died.put(run_id)
+        with db.single_statements(self._engine) as session:
+            leaderless = session.scalars(node.seen(self._node).returning(beat.LEADERLESS)).one_or_none()
+            for run_id in slots.unnamed_runs(session, self._node.id, self._held(), _UNNAMED_FOR):
+                self._died.put(run_id)
         self._seen_s = time.monotonic()
-        return beat.is_leaderless(session)
+        return bool(leaderless)
 
     def _must_die(self, lease: slots.Lease) -> bool:
         limit = _KILL_AT_SHUTDOWN_S if self._shutting_down else _KILL_AFTER_S

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import Engine, Select, func, insert, select, update
+from sqlalchemy import Engine, Select, Update, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from archive import db
@@ -90,9 +90,9 @@ def own_engine() -> Engine:
     return db.make_engine(settings.current().database(), pool_size=1, application_name="arcfleet heartbeat")
 
 
-def say_seen(session: Session, node: Node) -> None:
-    """Write that the node lives."""
-    session.execute(update(WorkerNode).where(WorkerNode.id == node.id).values(seen_at=func.clock_timestamp()))
+def seen(node: Node) -> Update:
+    """Return the statement that writes that the node lives."""
+    return update(WorkerNode).where(WorkerNode.id == node.id).values(seen_at=func.clock_timestamp())
 
 
 def say_goodbye(engine: Engine, node: Node) -> None:
@@ -123,8 +123,8 @@ class SignsOfLife(threading.Thread):
         """Write until the end; the database may be away for any time."""
         while not self._ending.wait(SEEN_EVERY_S):
             try:
-                with Session(self._engine) as session, session.begin():
-                    say_seen(session, self._node)
+                with db.single_statements(self._engine) as session:
+                    session.execute(seen(self._node))
             except db.OUTAGES as outage:
                 _log.warning("database away, no sign of life", error=db.first_line(outage))
         say_goodbye(self._engine, self._node)
