@@ -160,9 +160,10 @@ def single_statements(of: Engine | None = None) -> Iterator[Session]:
     Args:
         of: an engine; None: this process's.
     """
-    bound = (of or engine()).execution_options(isolation_level="AUTOCOMMIT")
-    with Session(bound, expire_on_commit=False) as session:
-        yield session
+    with (of or engine()).connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        with Session(connection, expire_on_commit=False) as session:
+            yield session
 
 
 def insist(work: Callable[[Session], T], *, for_s: float | None = None) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +26,8 @@ _log = structlog.get_logger()
 TICK = "tick"
 #: Seconds between two ticks.
 TICK_EVERY_S = 1.0
+#: How old the lease of a leader may be when it ticks.
+RENEWED_EVERY_S = 3.0
 #: How long a leader leads after its last sign of life.
 LEADERSHIP_S = 10
 #: After so long without a leader any worker sweeps and rescues.
@@ -64,7 +67,8 @@ class Tick:
             rescue.watch(runs)
             for device in {run.device for run in runs if _unclaimed(run)}:
                 self._dispatcher.look_again(device)
-            self._dispatcher.wake({device for device, _ in due})
+            if due:
+                self._dispatcher.wake({device for device, _ in due})
             housekeeping.send_due(self._dispatcher)
         except db.OUTAGES as outage:
             self._rescue.away()
@@ -79,6 +83,8 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
         self._holder = f"beat.{os.getpid()}@{platform.node()}"
         self._tick: Tick | None = None
         self._leads = False
+        #: When the lease was asked for last, by the clock of this process.
+        self._renewed_s = float("-inf")
 
     def setup_schedule(self) -> None:
         """Keep the one entry; what is due, and when, stands in the database."""
@@ -109,15 +115,19 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
         dispatch.stop()
 
     def _lead(self) -> bool:
+        now_s = time.monotonic()
+        if self._leads and now_s - self._renewed_s < RENEWED_EVERY_S:
+            return True
         try:
             with db.single_statements() as session:
                 leads = lead(session, self._holder)
         except db.OUTAGES as outage:
             _log.warning("database away, nobody leads", error=db.first_line(outage))
+            self._leads = False
             return False
         if leads != self._leads:
             _log.info("leads" if leads else "does not lead", beat=self._holder)
-        self._leads = leads
+        self._leads, self._renewed_s = leads, now_s
         return leads
 
 

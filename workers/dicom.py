@@ -40,6 +40,8 @@ _log = structlog.get_logger()
 NAME = "arcfleet-dicom"
 
 _CHECK_S = 0.1
+#: The same when all processes are there.
+_LOOK_S = 0.5
 #: Processes may take 3.5 s for what is in flight; all is over within 5 s.
 _STOP_S = 4.5
 #: How often the parent looks whether the device's file systems are all there.
@@ -112,7 +114,7 @@ class Parent:
         for one in self._commands:
             supervisor.start(one)
         is_ready = False
-        while not ended.wait(_CHECK_S):
+        while not ended.wait(_LOOK_S if is_ready else _CHECK_S):
             self._sweep()
             supervisor.check()
             if not is_ready and len(self._places.processes()) == self._processes:

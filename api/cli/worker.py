@@ -12,6 +12,9 @@ from config import settings
 from tasks.operations import our_device
 from workers import pair
 
+#: Between two signs of life that Flower hears; by its own default of 2 s it takes a worker for dead after 4.
+_EVENTS_EVERY_S = "5"
+
 
 @click.command()
 @click.option("--device", required=True, help="Name of the archive device whose tasks are run.")
@@ -33,6 +36,7 @@ def commands(device: str, concurrency: int | None) -> list[pair.Node]:
     """Return the commands of the two nodes."""
     base = [*_celery(), "-A", "workers.app", "worker", "--device", device]
     base += ["--without-mingle", "--without-gossip", "--loglevel", settings.current().log]
+    base += ["--heartbeat-interval", _EVENTS_EVERY_S]
     size = ["--concurrency", str(concurrency)] if concurrency else []
     logs_folder = settings.current().home / "logs"
     return [

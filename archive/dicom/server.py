@@ -20,8 +20,6 @@ from config.device import Device, NetworkConnection
 
 _log = structlog.get_logger()
 
-#: How long the accept loop may not notice that it is to end.
-_LOOK_S = 0.1
 #: How long a process that has more connections than another leaves a new one to it.
 _COURTESY_S = 0.005
 #: Pause when the system has no descriptor or memory for a connection.
@@ -80,6 +78,8 @@ class Server:
         self._device = device
         self._services = services
         self._stopping = threading.Event()
+        self._woken, self._wake = socket.socketpair()
+        self._wake.setblocking(False)
         self._changed = threading.Condition()
         #: In the order in which they came.
         self._visits: list[_Visit] = []
@@ -87,6 +87,9 @@ class Server:
     def stop(self) -> None:
         """Ask for the end: nobody new is taken, and each association ends behind its object in flight."""
         self._stopping.set()
+        # A signal alone does not end a wait: Python goes on with it.
+        with contextlib.suppress(OSError):
+            self._wake.send(b"!")
 
     def serve(self) -> bool:
         """Take connections until `stop`; return whether all associations ended in time then."""
@@ -94,12 +97,13 @@ class Server:
         with DefaultSelector() as selector:
             for listener in self._listeners:
                 selector.register(listener.socket, EVENT_READ, listener)
+            selector.register(self._woken, EVENT_READ)
             while not self._stopping.is_set():
-                waiting = selector.select(_LOOK_S)
+                waiting = [key.data for key, _ in selector.select() if key.data is not None]
                 if waiting and self._places.is_fuller():
                     time.sleep(_COURTESY_S)
-                for key, _ in waiting:
-                    self._accept(key.data)
+                for listener in waiting:
+                    self._accept(listener)
         return self._end()
 
     def _accept(self, listener: Listener) -> None:
