@@ -14,7 +14,7 @@ from archive import configuration, db, ledger
 from archive.deletion import deleting, reports
 from archive.storage import unlinking
 from config.device import Cluster, Device, FileSystemGroup
-from tasks import deletions, jobs, purge, stored
+from tasks import alarms, deletions, jobs, purge, stored
 from tasks.control import DEAD_AFTER, HousekeepingJob
 from tasks.deletions import Asked
 from tasks.errors import ConflictError, InvalidError
@@ -41,6 +41,9 @@ _CHECK_EVERY = timedelta(seconds=30)
 
 #: How often deletions are canceled whose study was used since.
 _END_EVERY = timedelta(seconds=60)
+
+#: How often waiting tasks are looked for that keep their study no more.
+_TELL_EVERY = timedelta(minutes=10)
 
 #: How often studies to delete are looked for where that is done when a series was stored.
 _WITHOUT_INTERVAL = timedelta(days=1)
@@ -94,6 +97,7 @@ def _of(device: Device) -> Iterator[tuple[Key, timedelta]]:
     if device.file_system_groups:
         yield (device.name, "", "check_file_systems"), _CHECK_EVERY
         yield (device.name, "", "end_obsolete_deletions"), _END_EVERY
+        yield (device.name, "", "tell_expired_pins"), _TELL_EVERY
     for group in device.file_system_groups.values():
         if group.schedule_interval is not None:
             yield (device.name, group.id, SCHEDULE_DELETIONS), group.schedule_interval
@@ -198,6 +202,7 @@ JOBS: dict[str, Callable[[Device], str]] = {
     "close_silent_series": _close_silent_series,
     "check_file_systems": _check_file_systems,
     "end_obsolete_deletions": _end_obsolete_deletions,
+    "tell_expired_pins": alarms.tell_expired_pins,
     "purge_tasks": purge.purge_tasks,
     "clean_records": purge.clean_records,
 }

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from itertools import islice
+from urllib.parse import unquote, urlsplit
 
 from archive import configuration
-from archive.dicom import negotiation, requestor
+from archive.dicom import listening, negotiation, requestor
 from archive.dicom.peer import Context, Limits, Peer
 from archive.dicom.requestor import Requestor
 from archive.dicom.status import Status as DimseStatus
 from archive.errors import PeerError, PeerTimedOut, SourceError
 from archive.query import StoredObject
 from archive.storage import copying, reading
-from config.device import Device, Exporter
+from config import settings
+from config.device import Device, Exporter, NetworkConnection
+from config.errors import SettingsError
 from tasks import destinations
 from tasks.errors import DestinationError, InvalidError
 from tasks.exporters import counting
@@ -221,11 +224,32 @@ def _peer(exporter: Exporter) -> Peer:
         ae = device.ae_for(title) if title in device.aes else None
         for connection in device.installed_connections(ae.connections, "DICOM") if ae else ():
             if connection.port is not None and not connection.tls_cipher_suites:
-                return Peer(title, connection.hostname, connection.port)
+                host, port = _moved(device, connection) or (connection.hostname, connection.port)
+                return Peer(title, host, port)
     raise InvalidError(
         f"Exporter {exporter.id} has dcmURI {exporter.uri}, expected the AE title of an installed device "
         f"with an installed DICOM connection without TLS"
     )
+
+
+def _moved(device: Device, connection: NetworkConnection) -> tuple[str, int] | None:
+    """Return where `arcfleet up` of this home really listens for a connection, by `--offset`; None: it does not.
+
+    Raises:
+        InvalidError: its file cannot be read.
+    """
+    try:
+        up = settings.current().up()
+    except SettingsError as error:
+        raise InvalidError(str(error)) from error
+    if up is None:
+        return None
+    listens = {(unquote(url.username or ""), url.port): url.hostname for url in map(urlsplit, up.dicom_urls)}
+    for place in listening.of(device, offset=up.offset):
+        host = listens.get((place.titles[0], place.port)) if connection.name in place.connections else None
+        if host is not None:
+            return host, place.port
+    return None
 
 
 def _calling(exporter: Exporter, device: Device, local_aet: str | None) -> str:
