@@ -28,6 +28,8 @@ _SHORTAGE_S = 0.1
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: How often a process looks whether one of its associations shall leave for another one.
 _LEAVE_LOOK_S = 0.5
+#: How often whoever waits for room looks whether there is some.
+_ROOM_LOOK_S = 0.1
 #: How long one that finds no place waits until another has left.
 _ROOM_S = 2.0
 #: Who has stored something within this time leaves for nobody.
@@ -190,7 +192,7 @@ class Server:
             # Who keeps a place without storing anything has it only as long as nobody needs it.
             if time.monotonic() > until or not self._places.make_room(limit=limit, after_s=_PRODUCTIVE_S):
                 break
-            self._stopping.wait(_LOOK_S)
+            self._stopping.wait(_ROOM_LOOK_S)
         return None if lack is None else admission.Refusal(admission.LOCAL_LIMIT_EXCEEDED, lack)
 
     def _close_silent(self, why: str, *, keep: int) -> None:
