@@ -89,6 +89,14 @@ def source() -> Source:
     return _configuration.source()
 
 
+def read_ahead() -> None:
+    """Read the source without asking the database: for a process that forks others and has no connection yet.
+
+    What cannot be read, or has values that are refused, is left to the first look.
+    """
+    _configuration.read_ahead()
+
+
 def use(cluster: Cluster) -> None:
     """Use a fixed configuration in this process from now on (tests)."""
     global _configuration
@@ -135,6 +143,19 @@ class _Configuration:
             return self._cluster
         finally:
             self._lock.release()
+
+    def read_ahead(self) -> None:
+        """Take the source over if all of it is good."""
+        try:
+            with self._lock:
+                origin = self.source()
+                fingerprint = origin.fingerprint()
+                found = _whole(origin, fingerprint)
+                if not any(finding.refused for finding in entries.read(found, settings.current().devices).findings):
+                    self._take_over(origin, found)
+                    self._fingerprint = fingerprint
+        except ConfigError as error:
+            _log.debug("configuration is not read ahead", error=str(error))
 
     def source(self) -> Source:
         """Return the source, opened at first use."""

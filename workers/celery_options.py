@@ -31,6 +31,7 @@ def of_runs() -> dict[str, Any]:
         "task_acks_late": False,
         "task_reject_on_worker_lost": False,
         "worker_disable_prefetch": _is_redis(broker),
+        "worker_pool": "workers.pool:Pool",
         "worker_pool_start_method": "spawn",
         # Seconds until a new process of the pool must have said that it is there. Celery's 4 s are too short for a
         # busy machine: each one was killed on its way, and the device stood still as long as the load lasted.

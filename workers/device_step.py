@@ -14,7 +14,7 @@ from archive import configuration, db
 from config import settings
 from config.device import Device
 from tasks import deletion_task, slots
-from workers import beat, dispatch, node, revoke
+from workers import beat, dispatch, node, pool, revoke
 from workers.execute import Node
 from workers.heartbeat import Heartbeat, Held
 from workers.parent import end_with_parent
@@ -42,6 +42,7 @@ class DeviceStep(bootsteps.Step):  # type: ignore[misc]
 
     def __init__(self, parent: Any, device: str | None = None, housekeeping: bool = False, **options: Any) -> None:
         super().__init__(parent, **options)
+        pool.open_nursery(parent.app.connection_for_read())
         node.await_schema()
         found = _device(device)
         channel = channel_of(found.name, housekeeping=housekeeping)
@@ -179,7 +180,9 @@ def _device(name: str | None) -> Device:
 
 def processes(device: Device, most: int) -> int:
     """Return how many processes a worker of a device has: as many as it has slots, up to so many."""
-    return max(1, min(most, sum(queue.max_tasks_parallel for queue in device.queues.values())))
+    # Deletions run on the housekeeping node.
+    slots = sum(queue.max_tasks_parallel for queue in device.queues.values() if queue.name != deletion_task.QUEUE)
+    return max(1, min(most, slots))
 
 
 def housekeeping_processes(device: Device) -> int:

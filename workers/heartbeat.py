@@ -113,26 +113,32 @@ class Heartbeat(threading.Thread):
         self._bury(device)
         lease = device.task_lease if device is not None else timedelta(seconds=60)
         self._tick_s = min(_TICK_S, lease.total_seconds() / 4)
-        now = time.monotonic()
-        with Session(self._engine) as session, session.begin():
-            leaderless = now - self._seen_s >= node.SEEN_EVERY_S and self._say_alive(session)
-            if held and self._shutting_down:
-                slots.ask_runs_to_stop(session, held, Stop.SHUTDOWN, "the worker stops")
-            if held and now - self._renewed_s >= min(lease.total_seconds() / 4, 10.0):
-                slots.renew_leases(session, held, lease)
-                self._renewed_s = now
-            asked = slots.leases(session, held) if held else []
-        self._kill([held[lease.run_id] for lease in asked if self._must_die(lease)])
+        leaderless = time.monotonic() - self._seen_s >= node.SEEN_EVERY_S and self._say_alive()
+        if held:
+            self._look_after(held, lease)
         if leaderless:
             self._stand_in.do()
 
-    def _say_alive(self, session: Session) -> bool:
+    def _look_after(self, held: Mapping[int, Held], lease: timedelta) -> None:
+        """Renew the leases of these runs, and end those that were asked to stop and do not."""
+        now = time.monotonic()
+        with Session(self._engine) as session, session.begin():
+            if self._shutting_down:
+                slots.ask_runs_to_stop(session, held, Stop.SHUTDOWN, "the worker stops")
+            if now - self._renewed_s >= min(lease.total_seconds() / 4, 10.0):
+                slots.renew_leases(session, held, lease)
+                self._renewed_s = now
+            asked = slots.leases(session, held)
+        self._kill([held[one.run_id] for one in asked if self._must_die(one)])
+
+    def _say_alive(self) -> bool:
         """Say that this worker lives; True: nobody leads, so that it must do what beat does."""
-        node.say_seen(session, self._node)
-        for run_id in slots.unnamed_runs(session, self._node.id, self._held(), _UNNAMED_FOR):
-            self._died.put(run_id)
+        with db.single_statements(self._engine) as session:
+            leaderless = session.scalars(node.seen(self._node).returning(beat.LEADERLESS)).one_or_none()
+            for run_id in slots.unnamed_runs(session, self._node.id, self._held(), _UNNAMED_FOR):
+                self._died.put(run_id)
         self._seen_s = time.monotonic()
-        return beat.is_leaderless(session)
+        return bool(leaderless)
 
     def _must_die(self, lease: slots.Lease) -> bool:
         limit = _KILL_AT_SHUTDOWN_S if self._shutting_down else _KILL_AFTER_S

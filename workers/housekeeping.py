@@ -73,8 +73,9 @@ def send_due(dispatcher: Dispatcher) -> None:
     """Send the jobs that are due, each once however many beats tick; called by the leader."""
     global _known
     now_wanted = wanted(configuration.current())
-    with db.transaction() as session:
-        if now_wanted != _known:
+    is_known = now_wanted == _known
+    with db.single_statements() if is_known else db.transaction() as session:
+        if not is_known:
             _keep(session, now_wanted)
         due = _take_due(session)
     _known = now_wanted

@@ -109,7 +109,18 @@ def make_app() -> Celery:
 
 def run(log_level: str) -> None:
     """Serve the channel until the process is told to end."""
-    app.worker_main(["--quiet", "worker", "--loglevel", log_level, "--without-mingle", "--without-gossip"])
+    app.worker_main(
+        [
+            "--quiet",
+            "worker",
+            "--loglevel",
+            log_level,
+            "--without-mingle",
+            "--without-gossip",
+            "--heartbeat-interval",
+            "5",
+        ]
+    )
 
 
 def begin_anew() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
-from sqlalchemy import Engine, Select, func, insert, literal, select, update
+from sqlalchemy import Engine, Select, Update, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from archive import db
@@ -92,11 +92,11 @@ def own_engine() -> Engine:
     return db.make_engine(settings.current().database(), pool_size=1, application_name="arcfleet heartbeat")
 
 
-def say_seen(session: Session, node: Node) -> None:
-    """Write that the node lives, and what its clock says."""
+def seen(node: Node) -> Update:
+    """Return the statement that writes that the node lives, and what its clock says."""
     ahead = literal(datetime.now(UTC), Instant) - func.clock_timestamp()
-    seen = {"seen_at": func.clock_timestamp(), "clock_ahead_s": func.extract("epoch", ahead)}
-    session.execute(update(WorkerNode).where(WorkerNode.id == node.id).values(seen))
+    values = {"seen_at": func.clock_timestamp(), "clock_ahead_s": func.extract("epoch", ahead)}
+    return update(WorkerNode).where(WorkerNode.id == node.id).values(values)
 
 
 def say_goodbye(engine: Engine, node: Node) -> None:
@@ -127,8 +127,8 @@ class SignsOfLife(threading.Thread):
         """Write until the end; the database may be away for any time."""
         while not self._ending.wait(SEEN_EVERY_S):
             try:
-                with Session(self._engine) as session, session.begin():
-                    say_seen(session, self._node)
+                with db.single_statements(self._engine) as session:
+                    session.execute(seen(self._node))
             except db.OUTAGES as outage:
                 _log.warning("database away, no sign of life", error=db.first_line(outage))
         say_goodbye(self._engine, self._node)

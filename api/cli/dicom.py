@@ -32,6 +32,7 @@ def dicom(device: str, offset: int, processes: int | None, inherited: str | None
 
 
 def _run(device: str, offset: int, processes: int) -> None:
+    nursery = service.open_nursery()
     service.prepare()
     found = our_device(device)
     places = listening.of(found, offset=offset)
@@ -47,7 +48,7 @@ def _run(device: str, offset: int, processes: int) -> None:
         for address, place in zip(addresses.of_dicom([found], offset=offset), places, strict=True)
     ]
     where = "; ".join(f"{place.host}:{place.port} ({', '.join(place.titles)})" for place in places)
-    service.Parent(device, listeners, processes).run(
+    service.Parent(device, listeners, processes, nursery).run(
         [*program.command(), "dicom", "--device", device, "--inherited"],
         ready=lambda: click.echo(f"arcfleet dicom: {device} listens on {where}"),
         say=_say,

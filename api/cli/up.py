@@ -34,6 +34,8 @@ from workers.supervise import Command, Supervisor
 #: An orderly end may take 15 s; the servers get what is left of it.
 _CHILDREN_STOP_S = 11.0
 _CHECK_S = 0.1
+#: The same when all is there.
+_LOOK_S = 0.5
 _TELL_WAITING_S = 30.0
 _ECHO_LIMITS = Limits(connect_s=1, accept_s=2, response_s=2, send_s=2, release_s=1)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -255,7 +257,7 @@ def _answers_echo(peer: Peer) -> bool:
 def _supervise_for_ever(supervisor: Supervisor) -> None:
     while True:
         supervisor.check()
-        time.sleep(_CHECK_S)
+        time.sleep(_LOOK_S)
 
 
 def _ready(urls: Sequence[str]) -> None:

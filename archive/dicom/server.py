@@ -21,8 +21,6 @@ from config.device import Device, NetworkConnection
 
 _log = structlog.get_logger()
 
-#: How long the accept loop may not notice that it is to end.
-_LOOK_S = 0.1
 #: How long a process that has more connections than another leaves a new one to it.
 _COURTESY_S = 0.005
 #: Pause when the system has no descriptor or memory for a connection.
@@ -30,6 +28,8 @@ _SHORTAGE_S = 0.1
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: How often a process looks whether one of its associations shall leave for another one.
 _LEAVE_LOOK_S = 0.5
+#: How often whoever waits for room looks whether there is some.
+_ROOM_LOOK_S = 0.1
 #: How long one that finds no place waits until another has left.
 _ROOM_S = 2.0
 #: Who has stored something within this time leaves for nobody.
@@ -89,6 +89,8 @@ class Server:
         self._device = device
         self._services = services
         self._stopping = threading.Event()
+        self._woken, self._wake = socket.socketpair()
+        self._wake.setblocking(False)
         self._changed = threading.Condition()
         #: In the order in which they came.
         self._visits: list[_Visit] = []
@@ -97,6 +99,9 @@ class Server:
     def stop(self) -> None:
         """Ask for the end: nobody new is taken, and each association ends behind its object in flight."""
         self._stopping.set()
+        # A signal alone does not end a wait: Python goes on with it.
+        with contextlib.suppress(OSError):
+            self._wake.send(b"!")
 
     def serve(self) -> bool:
         """Take connections until `stop`; return whether all associations ended in time then."""
@@ -104,12 +109,15 @@ class Server:
         with DefaultSelector() as selector:
             for listener in self._listeners:
                 selector.register(listener.socket, EVENT_READ, listener)
+            selector.register(self._woken, EVENT_READ)
             while not self._stopping.is_set():
-                waiting = selector.select(_LOOK_S)
+                # Nobody is here who could be told to leave: then a connection or the end is waited for.
+                ready = selector.select(_LEAVE_LOOK_S if self._visits else None)
+                waiting = [key.data for key, _ in ready if key.data is not None]
                 if waiting and self._places.is_fuller():
                     time.sleep(_COURTESY_S)
-                for key, _ in waiting:
-                    self._accept(key.data)
+                for listener in waiting:
+                    self._accept(listener)
                 self._let_leave()
         return self._end()
 
@@ -184,7 +192,7 @@ class Server:
             # Who keeps a place without storing anything has it only as long as nobody needs it.
             if time.monotonic() > until or not self._places.make_room(limit=limit, after_s=_PRODUCTIVE_S):
                 break
-            self._stopping.wait(_LOOK_S)
+            self._stopping.wait(_ROOM_LOOK_S)
         return None if lack is None else admission.Refusal(admission.LOCAL_LIMIT_EXCEEDED, lack)
 
     def _close_silent(self, why: str, *, keep: int) -> None:
