@@ -53,10 +53,10 @@ def main() -> None:
 def measure(number: int) -> None:
     """Print how long looks take over so many studies that may not go."""
     _file_systems()
-    _studies(number, 60, copied=False)
-    _sql("VACUUM ANALYZE")
     print(f"{number} old studies without a copy")
     if number < _SIMULATED:
+        _studies(number, 60, copied=False)
+        _sql("VACUUM ANALYZE")
         first_s, said = _timed(_look)
         print(f"  first look, all are judged: {first_s:8.2f} s ({number / first_s:.0f} studies/s): {said}")
     else:
@@ -96,15 +96,15 @@ def _keep_fresh() -> None:
 
 
 def _look_once(number: int) -> None:
-    """Leave the ledger as a look does, with what a look finds of one study."""
-    _sql("UPDATE study_on_file_system SET access_time = now() WHERE study_id > (SELECT min(id) + 99 FROM study)")
+    """Leave the ledger as a look does, with what a look finds of some of the studies."""
+    _studies(_BATCH, 60, copied=False)
     _look()
-    _sql("UPDATE study_on_file_system SET access_time = now() - interval '60 days'")
+    _studies(number - _BATCH, 60, copied=False)
     _sql(
         "UPDATE study_on_file_system SET kept_premise = id, kept_until = now() + interval '7 days',"
-        " kept_because = 'copy in group,not the last copy' FROM deletion_premise"
+        " kept_because = 'copy in group,not the last copy' FROM deletion_premise WHERE kept_premise = 0"
     )
-    _sql("VACUUM ANALYZE study_on_file_system")
+    _sql("VACUUM ANALYZE")
     print(f"  first look not waited for: its {number} rows are written as it leaves them")
 
 
