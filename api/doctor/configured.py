@@ -80,9 +80,10 @@ def _wrong(reading: Reading) -> Iterator[Finding]:
             idle += 1
             continue
         say = SAY.error if one.severity is Severity.ERROR else SAY.warning
-        named = f"{one.attribute}={one.value}" if one.value is not None else one.attribute or ""
-        what = f"{named} of {one.dn.partition(',cn=')[0]}" if named else one.dn.partition(",cn=")[0]
-        yield say(what, one.message, "", _CHECK, device=one.device)
+        # What follows cn=Devices is the same for all.
+        entry = one.dn.partition(",cn=")[0]
+        named = one.attribute if one.value is None else f"{one.attribute}={one.value}"
+        yield say(f"{named} of {entry}" if named else entry, one.message, "", _CHECK, device=one.device)
     if idle:
         found = f"{idle} attributes or entries that this version does not act on"
         yield SAY.note("not used", found, do="`arcfleet config check` lists them")

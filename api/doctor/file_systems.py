@@ -68,7 +68,7 @@ def _group(
     case: Case, device: Device, group: FileSystemGroup, held: Sequence[FileSystem], *, is_main: bool
 ) -> Iterator[Finding]:
     what = f"group {device.name}/{group.id}"
-    configured = {case.given.folder(one.path) for one in group.file_systems}
+    configured = [file_systems.root_of(one, case.given.home) for one in group.file_systems]
     known = {row.path for row in held}
     absent = sorted(str(path) for path in configured if str(path) not in known)
     if absent:

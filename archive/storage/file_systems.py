@@ -35,7 +35,7 @@ def ensure(session: Session, device: config_device.Device, home: Path) -> list[m
     made = []
     for group in device.file_system_groups.values():
         for configured in group.file_systems:
-            path = Path(os.path.abspath(home / configured.path))  # noqa: PTH100  resolve() would follow links
+            path = root_of(configured, home)
             known = session.scalar(select(model.FileSystem).where(model.FileSystem.path == str(path)))
             if known is None:
                 known = _add(session, device.name, group, path)
@@ -48,6 +48,11 @@ def ensure(session: Session, device: config_device.Device, home: Path) -> list[m
             made.append(known)
     session.flush()
     return made
+
+
+def root_of(configured: config_device.FileSystem, home: Path) -> Path:
+    """Return the folder of a configured file system; a relative one lies in the home."""
+    return Path(os.path.abspath(home / configured.path))  # noqa: PTH100  resolve() would follow links
 
 
 def storage_group(device: config_device.Device) -> config_device.FileSystemGroup:
