@@ -106,8 +106,8 @@ class _Popen(popen_fork.Popen):  # type: ignore[misc]
         return written.getvalue()
 
 
-class _Process(context.SpawnProcess):  # type: ignore[misc]
-    """A process of the pool."""
+class ForkProcess(context.SpawnProcess):  # type: ignore[misc]
+    """A process of the pool; Celery calls it ForkPoolWorker in its log."""
 
     @staticmethod
     def _Popen(process_object: Any) -> Any:  # noqa: N802 - billiard's name
@@ -119,7 +119,7 @@ class _Process(context.SpawnProcess):  # type: ignore[misc]
 
 
 class _Context(context.SpawnContext):  # type: ignore[misc]
-    Process = _Process
+    Process = ForkProcess
 
 
 def begin(read: int, tracker: int) -> int:
