@@ -220,6 +220,9 @@ def test_revoke_works_while_the_broker_is_away(lab: Lab, console: Console, worke
     assert "its worker was not told" in answer.json()["message"]
     assert lab.task(task_id).status is Status.CANCELED
     lab.await_end(run)
+    # Known defect: a worker that has lost its broker sometimes hears no remote control afterwards, only its queue.
+    # The tests below ask a new one.
+    worker.kill()
 
 
 def test_pool_grows_and_it_is_audited(lab: Lab, console: Console, worker: Member) -> None:
