@@ -43,9 +43,10 @@ def known(console: Console) -> int:
 
 def test_runs_of_both_devices_are_shown_with_device_and_study(lab: Lab) -> None:
     _, url = lab.flower()
-    lab.ready(lab.worker("archive-a"), lab.worker("archive-b"))
+    workers = [lab.worker(device) for device in ("archive-a", "archive-b")]
+    lab.ready(*workers)
     with Console(url) as console:
-        names = [console.await_worker(device) for device in ("archive-a", "archive-b")]
+        names = [console.await_worker(lab.node_name(worker)) for worker in workers]
 
         for device, name in zip(("archive-a", "archive-b"), names, strict=True):
             [task_id] = lab.schedule(device=device, study_uid=STUDY)
@@ -94,9 +95,10 @@ def test_it_remembers_so_many_runs_and_stays_small(lab: Lab) -> None:
 
 def test_it_hears_again_after_the_broker_was_away(lab: Lab) -> None:
     member, url = lab.flower()
-    lab.ready(lab.worker("archive-a"))
+    worker = lab.worker("archive-a")
+    lab.ready(worker)
     with Console(url) as console:
-        console.await_worker("archive-a")
+        console.await_worker(lab.node_name(worker))
         lab.valkey.stop()
         wait_until(lambda: member.said("no events are heard"), "Flower misses the broker", say=member.tail)
 
