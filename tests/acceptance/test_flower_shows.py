@@ -98,7 +98,7 @@ def test_it_hears_again_after_the_broker_was_away(lab: Lab) -> None:
     worker = lab.worker("archive-a")
     lab.ready(worker)
     with Console(url) as console:
-        console.await_worker(lab.node_name(worker))
+        name = console.await_worker(lab.node_name(worker))
         lab.valkey.stop()
         wait_until(lambda: member.said("no events are heard"), "Flower misses the broker", say=member.tail)
 
@@ -106,7 +106,10 @@ def test_it_hears_again_after_the_broker_was_away(lab: Lab) -> None:
         assert console.get("/health/ready").status_code == 200
 
         lab.valkey.start()
-        wait_until(lambda: member.said("events are heard"), "Flower hears the broker", say=member.tail)
+        wait_until(lambda: member.said("is back, events are heard"), "Flower hears the broker", say=member.tail)
+        wait_until(lambda: make_app().control.ping([name]), "its worker hears the broker", say=worker.tail)
+        with Console(url) as program:
+            assert program.post(f"/api/worker/pool/shrink/{name}", {"n": "1"}).status_code == 200
         [task_id] = lab.schedule()
         lab.await_status([task_id], Status.COMPLETED)
         console.await_run(f"{task_id}.{lab.runs(task_id)[0].id}", "SUCCESS")
