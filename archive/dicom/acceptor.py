@@ -70,6 +70,9 @@ class Services(Protocol):
     def store(self, request: StoreRequest) -> Status:
         """Store an object; a PeerError out of its chunks says that it never came whole, and must not be stored."""
 
+    def answered(self) -> None:
+        """Take the time until the peer's next request; called when its last one is answered."""
+
     def close(self) -> None:
         """Take note of the end, however it came; called once."""
 
@@ -202,6 +205,7 @@ class _Conversation:
         answer = self._perform(services, context_id, context, command)
         if command.field != commands.C_CANCEL_RQ:
             self._wire.send_message(context_id, commands.response(command, answer))
+            services.answered()
         self._is_idle = True
         return True
 

@@ -245,6 +245,7 @@ class _Noted:
         self._services = services
         self._note = note
         self.echo = services.echo
+        self.answered = services.answered
         self.close = services.close
 
     def store(self, request: StoreRequest) -> Status:

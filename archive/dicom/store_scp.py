@@ -77,6 +77,11 @@ class _Association:
         self._counts[f"{answer.code:04X}"] += 1
         return answer
 
+    def answered(self) -> None:
+        """Prepare for one more object."""
+        if self._reception is not None:
+            self._reception.prepare()
+
     def close(self) -> None:
         """Tell that no more objects come."""
         if self._reception is not None:

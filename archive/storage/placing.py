@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from archive import errors, model
 from archive.storage import files, health
 from archive.storage.choosing import Chooser
 from archive.storage.files import Part, Step
-from archive.storage.naming import Name, Names
+from archive.storage.naming import LATEST_BEGIN_S, Name, Names
 
 T = TypeVar("T")
 
@@ -43,8 +44,19 @@ class Placing:
         self._is_settled = False
         #: Size at which the free space is looked at again.
         self._next_look = LOOK_EVERY
+        #: By the monotonic clock, in seconds.
+        self._begun_at = time.monotonic()
         self.file_system = chooser.current()
         self._begin_somewhere()
+
+    def is_for(self, series: tuple[str, str]) -> bool:
+        """Tell whether an object of a series that comes only now would still go where this file is.
+
+        Raises:
+            NoPlace: no file system of the group takes it.
+        """
+        is_young = time.monotonic() - self._begun_at < LATEST_BEGIN_S
+        return self._series == series and is_young and self._chooser.current().id == self.file_system.id
 
     @property
     def part(self) -> Part:

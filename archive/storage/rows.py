@@ -135,9 +135,9 @@ def _studies(session: Session, headers: Sequence[Header]) -> dict[_Key, int]:
     if not missing:
         return found
     patients, _ = _find_or_add(
-        session, model.Patient, _PATIENT_KEY, {_patient_key(h): _patient_row(h) for h in missing.values()}
+        session, model.Patient, _PATIENT_KEY, {patient_key(h): _patient_row(h) for h in missing.values()}
     )
-    rows = {key: {**_study_row(h), "patient_id": patients[_patient_key(h)]} for key, h in missing.items()}
+    rows = {key: {**_study_row(h), "patient_id": patients[patient_key(h)]} for key, h in missing.items()}
     added, _ = _find_or_add(session, model.Study, _STUDY_KEY, rows)
     return found | added
 
@@ -262,7 +262,8 @@ def _renamed(row: _Row) -> _Row:
     return {f"new_{name}": value for name, value in row.items()}
 
 
-def _patient_key(header: Header) -> _Key:
+def patient_key(header: Header) -> _Key:
+    """Return what tells the patient from others: Patient ID, its issuer, and the study if there is no Patient ID."""
     return (header.patient_id, header.issuer, "" if header.patient_id else header.study_uid)
 
 
