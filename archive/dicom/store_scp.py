@@ -80,7 +80,10 @@ class _Association:
     def answered(self) -> None:
         """Prepare for one more object."""
         if self._reception is not None:
-            self._reception.prepare()
+            try:
+                self._reception.prepare()
+            except Exception:  # noqa: BLE001  it was to save time; what is wrong is told to the object that comes
+                _log.exception("not prepared for the next object")
 
     def close(self) -> None:
         """Tell that no more objects come."""
