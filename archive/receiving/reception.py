@@ -6,7 +6,8 @@ indexes it and takes its name off the list. Success is told after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,10 @@ _MOST_TARGETS = 64
 
 #: Objects of a series behind which one more is worth a file that may not be used: abandoning it costs a transaction.
 _WORTH_PREPARING = 8
+
+#: Seconds from which on a file is made safe before the database is asked, and not meanwhile: the statement locks the
+#: study, which others may be storing to, and the disk would be waited for by all of them in turn.
+_SLOW_S = 0.003
 
 _log = structlog.get_logger()
 
@@ -83,6 +88,8 @@ class Reception:
         #: Study and series UID of the object before, and how many of it came one behind the other.
         self._latest = ("", "")
         self._in_a_row = 0
+        #: Seconds that a file takes to be safe on disk, about.
+        self._settling_s = 0.0
         #: For the next object of that series.
         self._prepared: Placing | None = None
 
@@ -158,15 +165,17 @@ class Reception:
         return StoreResult(ending, size_bytes)
 
     def _indexed(self, placing: Placing, found: Header) -> Ending:
+        if self._settling_s > _SLOW_S:
+            self._settle(placing.finish, placing)
         key = (placing.file_system.id, found.study_uid, found.series_uid)
+        pending = self._pending(placing, found)
+        settle = partial(self._settle, placing.settle, placing)
         target = self._targets.get(key)
         if target is not None and target.fits(found):
-            if quick.add(target, self._pending(placing, found), partial(self._settle, placing)):
+            if quick.add(target, pending, settle):
                 return Ending.STORED
             del self._targets[key]
-        file_system = placing.file_system
-        pending = self._pending(placing, found)
-        place = first.add(file_system.owner_device, file_system.id, pending, partial(self._settle, placing))
+        place = first.add(placing.file_system.owner_device, placing.file_system.id, pending, settle)
         if place is not None:
             self._learn(key, place, found)
             return Ending.STORED
@@ -178,8 +187,12 @@ class Reception:
             self._learn(key, place, found)
         return ending
 
-    def _settle(self, placing: Placing) -> None:
-        placing.settle()
+    def _settle(self, act: Callable[[], None], placing: Placing) -> None:
+        """Make a file safe on disk and note how long that takes, unless it is."""
+        if not placing.is_settled:
+            began = time.monotonic()
+            act()
+            self._settling_s += (time.monotonic() - began - self._settling_s) / 4
         self._after_step("indexing")
 
     def _pending(self, placing: Placing, found: Header) -> rows.Pending:

@@ -68,6 +68,11 @@ class Placing:
         """Its place on the unlink list."""
         return self._all()[1]
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the file is safe on disk."""
+        return self._is_settled
+
     def append(self, chunk: bytes) -> None:
         """Write more of the object; where the minimum of the group is reached, it goes on on the next file system."""
         self._insist(lambda: self.part.append(chunk))
