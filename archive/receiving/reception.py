@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from archive import db, errors, ledger
 from archive.receiving import duplicates, first, metadata, quick
-from archive.storage import elements, files, header, indexing, presence, rows, turns
+from archive.storage import elements, files, header, indexing, naming, presence, rows, turns
 from archive.storage.choosing import Chooser
 from archive.storage.header import Header
 from archive.storage.ingest import Ending
@@ -134,8 +134,10 @@ class Reception:
     def close(self) -> None:
         """Tell that no more objects come: its series are stored, names in reserve are given back."""
         self._drop_prepared()
-        self._names.close()
+        unused = self._names.left()
         with db.transaction() as session:
+            if unused:
+                naming.withdraw(session, unused)
             ledger.close_series(session, self._series)
         self._series.clear()
         self._targets.clear()

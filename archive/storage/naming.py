@@ -111,14 +111,18 @@ class Names:
 
     def close(self) -> None:
         """Take all names that were not used off the list."""
+        if unused := self.left():
+            with db.transaction() as session:
+                withdraw(session, unused)
+
+    def left(self) -> list[int]:
+        """Forget all names; return the entries of those under which nothing is on disk, for `withdraw`."""
         for reserve in self._reserves.values():
             self._put_aside(reserve)
         self._reserves.clear()
         self._sync_abandoned()
-        if self._unused:
-            with db.transaction() as session:
-                withdraw(session, self._unused)
-            self._unused.clear()
+        unused, self._unused = self._unused, []
+        return unused
 
     def _fill(self, file_system: model.FileSystem, key: _Key, reserve: _Reserve) -> None:
         while len(self._reserves) > _MOST_SERIES:
