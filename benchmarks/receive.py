@@ -94,7 +94,8 @@ def _send(peer: Peer, shares: list[list[Path]]) -> float:
     began = time.monotonic()
     senders = [
         subprocess.Popen(
-            [*peers.storescu_command(peer), "+sd", *map(str, share)],
+            # Series by series, as a modality sends them; storescu itself would take a folder's files as they come.
+            [*peers.storescu_command(peer), *(str(path) for folder in share for path in sorted(folder.iterdir()))],
             env=peers.environment(**peers.NODELAY),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

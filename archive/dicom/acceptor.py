@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from archive import errors
 from archive.dicom import commands, handshake, messages, negotiation, offers, pdu, status, wire
@@ -47,8 +47,7 @@ class Proposal:
     implementation_version: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoreRequest:
+class StoreRequest(NamedTuple):
     """A C-STORE-RQ; its data set comes while it is read, once."""
 
     message_id: int

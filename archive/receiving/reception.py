@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy.orm import Session
 
-from archive import db, errors, ledger
+from archive import db, errors, ledger, model
 from archive.receiving import duplicates, first, metadata, quick
 from archive.storage import elements, files, header, indexing, naming, presence, rows, turns
 from archive.storage.choosing import Chooser
@@ -42,8 +42,7 @@ _SLOW_S = 0.003
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Offered:
+class Offered(NamedTuple):
     """An object on its way in."""
 
     #: As the C-STORE command says.
@@ -55,8 +54,7 @@ class Offered:
     chunks: Iterator[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class StoreResult:
+class StoreResult(NamedTuple):
     """What became of an object: STORED, DUPLICATE or DIFFERS."""
 
     ending: Ending
@@ -88,6 +86,8 @@ class Reception:
         #: Study and series UID of the object before, and how many of it came one behind the other.
         self._latest = ("", "")
         self._in_a_row = 0
+        #: Where it lies.
+        self._file_system: model.FileSystem | None = None
         #: Seconds that a file takes to be safe on disk, about.
         self._settling_s = 0.0
         #: For the next object of that series.
@@ -129,7 +129,9 @@ class Reception:
         """
         if self._in_a_row >= _WORTH_PREPARING and self._prepared is None:
             with suppress(errors.StorageError, *db.OUTAGES):
-                self._prepared = Placing(self._chooser, self._names, self._latest, self._after_step)
+                self._prepared = Placing(
+                    self._chooser, self._names, self._latest, self._after_step, ahead_on=self._file_system
+                )
 
     def close(self) -> None:
         """Tell that no more objects come: its series are stored, names in reserve are given back."""
@@ -161,6 +163,7 @@ class Reception:
         """Index a file that is on disk; one that is not taken leaves the disk again."""
         ending = placing.enter(lambda: self._indexed(placing, found))
         self._after_step("indexed")
+        self._file_system = placing.file_system
         size_bytes = placing.part.size_bytes
         if ending is not Ending.STORED:
             placing.abandon()

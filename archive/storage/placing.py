@@ -28,8 +28,19 @@ class Placing:
     refused otherwise. At the end comes `enter`, or `abandon`.
     """
 
-    def __init__(self, chooser: Chooser, names: Names, series: tuple[str, str], after_step: Step) -> None:
-        """Begin a file for an object of a series, given as (study UID, series UID). Step: `listed`."""
+    def __init__(
+        self,
+        chooser: Chooser,
+        names: Names,
+        series: tuple[str, str],
+        after_step: Step,
+        *,
+        ahead_on: model.FileSystem | None = None,
+    ) -> None:
+        """Begin a file for an object of a series, given as (study UID, series UID). Step: `listed`.
+
+        With `ahead_on`, on that file system, for an object that may come: `is_for` tells whether it can be used then.
+        """
         self._chooser = chooser
         self._names = names
         self._series = series
@@ -46,7 +57,7 @@ class Placing:
         self._next_look = LOOK_EVERY
         #: By the monotonic clock, in seconds.
         self._begun_at = time.monotonic()
-        self.file_system = chooser.current()
+        self.file_system = ahead_on or chooser.current()
         self._begin_somewhere()
 
     def is_for(self, series: tuple[str, str]) -> bool:
