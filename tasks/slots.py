@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import BigInteger, CursorResult, any_, func, literal, select, text, update
+from sqlalchemy import BigInteger, CursorResult, Select, any_, func, literal, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
-from tasks.control import DEAD_AFTER
 from tasks.run import Ending, Run, Stop
 
 #: How long a sent message may stay unclaimed before it is looked after.
@@ -261,13 +260,11 @@ def leases(session: Session, run_ids: Collection[int]) -> list[Lease]:
     ]
 
 
-def unnamed_runs(session: Session, node_id: int, named: Collection[int], grace: timedelta) -> Sequence[int]:
-    """Return claimed runs of a worker that it does not name any more: they are lost."""
-    return session.scalars(
-        select(Run.id).where(
-            Run.node_id == node_id, Run.ended_at.is_(None), ~(Run.id == ids(named)), Run.claimed_at < NOW - grace
-        )
-    ).all()
+def unnamed_runs(node_id: int, named: Collection[int], grace: timedelta) -> Select[int]:
+    """Return what selects the claimed runs of a worker that it does not name any more: they are lost."""
+    return select(Run.id).where(
+        Run.node_id == node_id, Run.ended_at.is_(None), ~(Run.id == ids(named)), Run.claimed_at < NOW - grace
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,70 +324,6 @@ def stop_reason(session: Session, run_id: int) -> tuple[int, str | None] | None:
     claimed = (Run.id == run_id, Run.ended_at.is_(None), Run.claimed_at.is_not(None))
     row = session.execute(select(Run.task_id, Run.stop_reason).where(*claimed)).one_or_none()
     return None if row is None else (row.task_id, row.stop_reason)
-
-
-_DUE_QUEUES = """
-    SELECT d.device, d.queue, due.kind
-    FROM unnest(CAST(:devices AS text[]), CAST(:queues AS text[])) AS d (device, queue) CROSS JOIN LATERAL (
-        SELECT t.kind FROM generate_series(0, 9) AS p CROSS JOIN LATERAL (
-            SELECT kind FROM task WHERE task.device = d.device AND task.queue = d.queue AND priority = p
-              AND status IN ('SCHEDULED', 'SCHEDULED FOR RETRY') AND scheduled_time <= now()
-            ORDER BY scheduled_time, id LIMIT 1) AS t
-        LIMIT 1) AS due
-    WHERE EXISTS (
-        SELECT 1 FROM worker_node AS w WHERE w.device = d.device AND w.stopped_at IS NULL
-           AND w.seen_at > clock_timestamp() - :dead_after)
-    """
-
-_DUE = text(_DUE_QUEUES)
-
-_LOOK = text(
-    f"""
-    SELECT clock_timestamp(), ARRAY(SELECT queue FROM ({_DUE_QUEUES}) AS due WHERE kind = ANY(:kinds) ORDER BY queue),
-           (SELECT count(*) FROM run WHERE run.device = :device AND ended_at IS NULL AND claimed_at IS NULL
-            AND kind = ANY(:kinds)),
-           EXISTS (SELECT 1 FROM worker_node AS w WHERE w.device = :device AND w.stopped_at IS NULL
-                   AND w.seen_at > clock_timestamp() - :dead_after)
-    """  # noqa: S608 - both are ours
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What a dispatcher sees of a device in one glance."""
-
-    now: datetime
-    #: Queues with a due task of these kinds, while a worker of the device lives.
-    due: list[str]
-    #: Reservations that wait to be claimed.
-    unclaimed: int
-    #: A worker of the device lives.
-    is_alive: bool
-
-
-def look(session: Session, device: str, queues: Collection[str], kinds: Collection[str]) -> Look:
-    """Return what may have to be sent for a device.
-
-    Args:
-        session: the transaction.
-        device: the device.
-        queues: its queues.
-        kinds: of one channel: whose due tasks are looked for, and whose unclaimed reservations are counted.
-    """
-    values = {
-        "devices": [device] * len(queues), "queues": sorted(queues), "dead_after": DEAD_AFTER, "device": device,
-        "kinds": list(kinds),
-    }  # fmt: skip
-    return Look(*session.execute(_LOOK, values).one())
-
-
-def queues_with_due_tasks(session: Session, queues: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return those (device, queue) that have a due task and a worker that lives."""
-    pairs = sorted(queues)
-    rows = session.execute(
-        _DUE, {"devices": [d for d, _ in pairs], "queues": [q for _, q in pairs], "dead_after": DEAD_AFTER}
-    ).all()
-    return {(row.device, row.queue) for row in rows}
 
 
 def database_time(session: Session) -> datetime:

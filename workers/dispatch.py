@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from archive import configuration, db
 from config.device import Device, Queue
-from tasks import circumstances, slots
+from tasks import circumstances, due, slots
 from tasks.run import Ending
 from tasks.slots import RESERVATION_LEASE, Reservation
 from workers.broker import Broker, BrokerError
@@ -143,7 +143,7 @@ class Dispatcher:
     def _serve_channel(self, device: Device, channel: str, kinds: Collection[str], again: bool | None) -> None:
         waiting = self._depth(channel)
         with db.transaction() as session:
-            seen = slots.look(session, device.name, device.queues, kinds)
+            seen = due.look(session, device.name, device.queues, kinds)
             may_run = [
                 device.queues[name]
                 for name in seen.due

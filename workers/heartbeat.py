@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func
 from sqlalchemy.orm import Session
 
 from archive import configuration, db
@@ -133,11 +133,16 @@ class Heartbeat(threading.Thread):
 
     def _say_alive(self) -> bool:
         """Say that this worker lives; True: nobody leads, so that it must do what beat does."""
+        unnamed = slots.unnamed_runs(self._node.id, self._held(), _UNNAMED_FOR)
+        seen = node.seen(self._node).returning(beat.LEADERLESS, func.array(unnamed.scalar_subquery()))
         with db.single_statements(self._engine) as session:
-            leaderless = session.scalars(node.seen(self._node).returning(beat.LEADERLESS)).one_or_none()
-            for run_id in slots.unnamed_runs(session, self._node.id, self._held(), _UNNAMED_FOR):
-                self._died.put(run_id)
+            found = session.execute(seen).one_or_none()
         self._seen_s = time.monotonic()
+        if found is None:
+            return False
+        leaderless, run_ids = found
+        for run_id in run_ids:
+            self._died.put(run_id)
         return bool(leaderless)
 
     def _must_die(self, lease: slots.Lease) -> bool:

@@ -28,7 +28,7 @@ from workers.queues import HOUSEKEEPING, channel_of
 _log = structlog.get_logger()
 
 #: A job whose message was sent so long ago without being started is sent again.
-_LOST_AFTER = timedelta(seconds=60)
+LOST_AFTER = timedelta(seconds=60)
 
 #: How often history, ended runs and accepted messages that are too old are removed.
 _CLEAN_EVERY = timedelta(hours=1)
@@ -81,6 +81,11 @@ def send_due(dispatcher: Dispatcher) -> None:
     _known = now_wanted
     for device, group, job in due:
         dispatcher.send_job(channel_of(device, housekeeping=True), [device, group, job])
+
+
+def is_to_be_kept() -> bool:
+    """Tell whether the configuration asks for other jobs than this process has seen in the database."""
+    return wanted(configuration.current()) != _known
 
 
 def wanted(cluster: Cluster) -> dict[Key, float]:
@@ -154,7 +159,7 @@ _TAKE = text(
 
 
 def _take_due(session: Session) -> list[Key]:
-    rows = session.execute(_TAKE, {"lost": _LOST_AFTER, "housekeeping": HOUSEKEEPING, "dead_after": DEAD_AFTER}).all()
+    rows = session.execute(_TAKE, {"lost": LOST_AFTER, "housekeeping": HOUSEKEEPING, "dead_after": DEAD_AFTER}).all()
     return [(row.device, row.file_system_group, row.job) for row in rows]
 
 

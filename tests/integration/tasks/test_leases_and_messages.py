@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from archive import db
-from tasks import slots, store
+from tasks import due, slots, store
 from tasks.run import Ending, Stop
 from tasks.state import Event
 from tests import factories
@@ -85,9 +85,9 @@ def test_unclaimed_reservations_are_counted_by_kind() -> None:
     factories.claim(first)
 
     with db.transaction() as session:
-        assert slots.look(session, "archive-a", ["Export"], ["EXPORT"]).unclaimed == 2
-        assert slots.look(session, "archive-a", ["Export"], ["RETRIEVE"]).unclaimed == 0
-        assert slots.look(session, "archive-b", ["Export"], ["EXPORT"]).unclaimed == 0
+        assert due.look(session, "archive-a", ["Export"], ["EXPORT"]).unclaimed == 2
+        assert due.look(session, "archive-a", ["Export"], ["RETRIEVE"]).unclaimed == 0
+        assert due.look(session, "archive-b", ["Export"], ["EXPORT"]).unclaimed == 0
 
 
 def test_claim_begins_the_lease_of_the_device() -> None:
@@ -134,13 +134,15 @@ def test_renewal_and_stop_requests_pass_over_runs_that_somebody_holds() -> None:
 def test_runs_that_their_worker_does_not_name_are_found_after_a_grace() -> None:
     named, other, young = (factories.running() for _ in range(3))
     factories.sql("UPDATE run SET claimed_at = now() - interval '1 min' WHERE id <> :id", id=young.run_id)
-    grace = timedelta(seconds=10)
 
-    with db.transaction() as session:
-        assert slots.unnamed_runs(session, factories.NODE[0], [named.run_id], grace) == [other.run_id]
-        assert slots.unnamed_runs(session, factories.NODE[0], [named.run_id, other.run_id], grace) == []
-        assert set(slots.unnamed_runs(session, factories.NODE[0], [], grace)) == {named.run_id, other.run_id}
-        assert slots.unnamed_runs(session, 99, [], grace) == []
+    def unnamed(node_id: int, *run_ids: int) -> set[int]:
+        with db.transaction() as session:
+            return set(session.scalars(slots.unnamed_runs(node_id, run_ids, timedelta(seconds=10))))
+
+    assert unnamed(factories.NODE[0], named.run_id) == {other.run_id}
+    assert unnamed(factories.NODE[0], named.run_id, other.run_id) == set()
+    assert unnamed(factories.NODE[0]) == {named.run_id, other.run_id}
+    assert unnamed(99) == set()
 
 
 def test_open_runs_tell_what_sweep_rescue_and_watchdog_look_at() -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 import archive
 import tasks
 from archive import db
-from tasks import history, query, slots, store
+from tasks import due, history, query, slots, store
 from tasks.run import Ending, Stop
 from tasks.slots import Reservation
 from tasks.state import Event
@@ -113,7 +113,7 @@ def test_what_is_due_is_found_by_the_index_of_due_tasks(many: str) -> None:
     factories.seen_worker()
     pairs = [(device, name) for device in ("archive-a", "archive-b") for name in ("Export", "Retrieve", "Empty")]
 
-    plan = of(lambda session: slots.queues_with_due_tasks(session, pairs))
+    plan = of(lambda session: due.glance(session, pairs, factories.LEASE))
 
     assert "ix_task_due" in plan
     assert "Seq Scan on task" not in plan
@@ -143,9 +143,9 @@ def test_sweep_heartbeat_and_stop_requests_look_at_open_runs_only(many: str) -> 
     def work(session: Session) -> None:
         slots.open_runs(session)
         slots.renew_reservations(session, "archive-a", ["EXPORT"])
-        slots.look(session, "archive-a", ["Export"], ["EXPORT"])
+        due.look(session, "archive-a", ["Export"], ["EXPORT"])
         slots.renew_leases(session, run_ids, factories.LEASE)
-        slots.unnamed_runs(session, 1, run_ids, factories.LEASE)
+        session.scalars(slots.unnamed_runs(1, run_ids, factories.LEASE))
         slots.ask_to_stop(session, [one.task_id for one in reservations], Stop.CANCEL)
         slots.release(session, run_ids, Ending.UNSENT)
 

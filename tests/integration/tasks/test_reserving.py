@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from archive import db
 from config.device import Queue
-from tasks import slots, store
+from tasks import due, slots, store
 from tasks.run import Ending
 from tasks.slots import Reservation
 from tasks.state import Event
@@ -158,23 +158,47 @@ def test_task_with_an_open_run_is_not_reserved() -> None:
     assert reserved_ids() == [other.id]
 
 
-def test_queue_is_due_only_with_a_due_task_and_a_worker_that_lives() -> None:
+def test_device_has_to_be_woken_only_for_a_due_task_and_a_worker_that_lives() -> None:
     pairs = [(device, queue) for device in ("archive-a", "archive-b") for queue in ("Export", "Retrieve")]
 
-    def due() -> set[tuple[str, str]]:
+    def devices() -> list[str]:
         with db.transaction() as session:
-            return slots.queues_with_due_tasks(session, pairs)
+            return due.glance(session, pairs, factories.LEASE).devices
 
     factories.insert()
     factories.insert(queue="Retrieve", scheduled_time=datetime.now(UTC) + timedelta(hours=1))
     factories.insert(device="archive-b")
-    assert due() == set()
+    assert devices() == []
     node = factories.seen_worker("archive-a")
-    assert due() == {("archive-a", "Export")}
+    assert devices() == ["archive-a"]
     factories.sql("UPDATE worker_node SET seen_at = now() - interval '16 s' WHERE id = :id", id=node)
-    assert due() == set()
+    assert devices() == []
     factories.sql("UPDATE worker_node SET seen_at = now(), stopped_at = now() WHERE id = :id", id=node)
-    assert due() == set()
+    assert devices() == []
+
+
+def test_open_runs_and_jobs_of_housekeeping_are_seen_at_a_glance() -> None:
+    def seen() -> tuple[bool, bool]:
+        with db.transaction() as session:
+            found = due.glance(session, [], timedelta(seconds=60))
+        return found.is_run_open, found.is_job_due
+
+    assert seen() == (False, False)
+    run = factories.running()
+    factories.sql(
+        "INSERT INTO housekeeping_job (device, file_system_group, job, interval_s, next_run_at)"
+        " VALUES ('archive-a', '', 'purge_tasks', 60, now() + interval '1 min')"
+    )
+    assert seen() == (True, False)
+    factories.report(run, Event.SUCCEED)
+    factories.sql("UPDATE housekeeping_job SET next_run_at = now()")
+    assert seen() == (False, True)
+    factories.sql("UPDATE housekeeping_job SET next_run_at = now() + interval '1 min', sent_at = now()")
+    assert seen() == (False, False)
+    factories.sql("UPDATE housekeeping_job SET sent_at = now() - interval '61 s'")
+    assert seen() == (False, True)
+    factories.sql("UPDATE housekeeping_job SET started_at = now() - interval '60 s'")
+    assert seen() == (False, False)
 
 
 def test_changes_note_which_devices_to_wake() -> None:

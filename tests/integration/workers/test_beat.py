@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import select, text
@@ -19,6 +20,9 @@ from workers.broker import Broker
 from workers.dispatch import Dispatcher
 
 pytestmark = pytest.mark.usefixtures("cluster")
+
+
+Send = Callable[[Dispatcher], None]
 
 
 def lead(holder: str) -> bool:
@@ -131,18 +135,28 @@ def housekeeper(cluster: object) -> int:
     return factories.seen_worker(channel="archive-a.housekeeping")
 
 
+def tick(dispatcher: Dispatcher) -> None:
+    beat.Tick("beat", dispatcher).do()
+
+
+@pytest.fixture(params=[housekeeping.send_due, tick])
+def send(request: pytest.FixtureRequest) -> Send:
+    """What sends jobs that are due: by itself, and where beat looks first whether there is anything to do."""
+    return cast(Send, request.param)
+
+
 CHANNEL = "archive-a.housekeeping"
 
 
 @pytest.mark.usefixtures("housekeeper")
-def test_job_is_due_one_interval_after_it_was_configured_and_then_again(dispatcher: Dispatcher) -> None:
+def test_job_is_due_one_interval_after_it_was_configured_and_then_again(dispatcher: Dispatcher, send: Send) -> None:
     use()
-    housekeeping.send_due(dispatcher)
+    send(dispatcher)
     assert sent(dispatcher) == []
     assert 3590 < in_s() <= 3600
 
     make_due()
-    housekeeping.send_due(dispatcher)
+    send(dispatcher)
 
     assert sent(dispatcher) == [(CHANNEL, "purge_tasks")]
     assert 3590 < in_s() <= 3600
@@ -162,60 +176,62 @@ def test_job_is_sent_once_by_two_beats(dispatcher: Dispatcher) -> None:
     assert sorted(len(jobs) for jobs in together) == [0, 0, 0, 1]
 
 
-def test_job_waits_for_a_worker_that_takes_it_and_is_made_up_once(dispatcher: Dispatcher) -> None:
+def test_job_waits_for_a_worker_that_takes_it_and_is_made_up_once(dispatcher: Dispatcher, send: Send) -> None:
     use()
     factories.seen_worker()  # serves another channel
-    housekeeping.send_due(dispatcher)
+    send(dispatcher)
     make_due()
     for _ in range(3):
-        housekeeping.send_due(dispatcher)
+        send(dispatcher)
     assert sent(dispatcher) == []
 
     node = factories.seen_worker(channel=CHANNEL)
     for _ in range(3):
-        housekeeping.send_due(dispatcher)
+        send(dispatcher)
 
     assert sent(dispatcher) == [(CHANNEL, "purge_tasks")]
     factories.sql("UPDATE worker_node SET seen_at = now() - interval '16 s' WHERE id = :id", id=node)
     make_due()
-    housekeeping.send_due(dispatcher)
+    send(dispatcher)
     assert sent(dispatcher) == []
 
 
 @pytest.mark.usefixtures("housekeeper")
-def test_job_whose_message_was_lost_is_sent_again_and_one_that_was_started_is_not(dispatcher: Dispatcher) -> None:
+def test_job_whose_message_was_lost_is_sent_again_one_that_was_started_is_not(
+    dispatcher: Dispatcher, send: Send
+) -> None:
     use()
-    housekeeping.send_due(dispatcher)
+    send(dispatcher)
     make_due()
-    housekeeping.send_due(dispatcher)
+    send(dispatcher)
     sent(dispatcher)
     factories.sql("UPDATE housekeeping_job SET sent_at = now() - interval '61 s' WHERE sent_at IS NOT NULL")
 
-    housekeeping.send_due(dispatcher)
+    send(dispatcher)
     assert sent(dispatcher) == [(CHANNEL, "purge_tasks")]
     assert in_s() > 3500
 
     factories.sql("UPDATE housekeeping_job SET sent_at = now() - interval '61 s', started_at = now() - interval '60 s'"
                   " WHERE sent_at IS NOT NULL")  # fmt: skip
-    housekeeping.send_due(dispatcher)
+    send(dispatcher)
     assert sent(dispatcher) == []
 
 
 @pytest.mark.usefixtures("housekeeper")
-def test_shorter_interval_counts_from_the_last_run(dispatcher: Dispatcher) -> None:
+def test_shorter_interval_counts_from_the_last_run(dispatcher: Dispatcher, send: Send) -> None:
     use()
-    housekeeping.send_due(dispatcher)
+    send(dispatcher)
     factories.sql(
         "UPDATE housekeeping_job SET sent_at = now() - interval '40 min', started_at = now() WHERE job = 'purge_tasks'"
     )
 
     use(purge_interval=timedelta(minutes=50))
-    housekeeping.send_due(dispatcher)
+    send(dispatcher)
     assert 590 < in_s() <= 600
     assert sent(dispatcher) == []
 
     use(purge_interval=timedelta(minutes=30))
-    housekeeping.send_due(dispatcher)
+    send(dispatcher)
     assert sent(dispatcher) == [(CHANNEL, "purge_tasks")]
     assert 1790 < in_s() <= 1800
 
