@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import BigInteger, CursorResult, Select, any_, func, literal, select, text, update
+from sqlalchemy import BigInteger, CursorResult, any_, func, literal, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -260,11 +260,10 @@ def leases(session: Session, run_ids: Collection[int]) -> list[Lease]:
     ]
 
 
-def unnamed_runs(node_id: int, named: Collection[int], grace: timedelta) -> Select[int]:
-    """Return what selects the claimed runs of a worker that it does not name any more: they are lost."""
-    return select(Run.id).where(
-        Run.node_id == node_id, Run.ended_at.is_(None), ~(Run.id == ids(named)), Run.claimed_at < NOW - grace
-    )
+#: Selects the claimed runs of the worker `id` that are not among those that it names: they are lost.
+UNNAMED = """
+    SELECT run.id FROM run WHERE run.node_id = :id AND run.ended_at IS NULL
+    AND NOT run.id = ANY(CAST(:named AS bigint[])) AND run.claimed_at < clock_timestamp() - :grace"""
 
 
 @dataclass(frozen=True, slots=True)

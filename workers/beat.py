@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import platform
 import time
-from datetime import timedelta
 from typing import Any
 
 import structlog
 from celery.beat import Scheduler
-from sqlalchemy import ColumnElement, func, select, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from archive import configuration, db
 from config.device import Cluster
 from tasks import due, slots
-from tasks.control import Leader
 from workers import dispatch, housekeeping, rescue
 from workers.dispatch import UNCLAIMED_FOR
 
@@ -45,11 +43,8 @@ _LEAD = text(
 )
 _RESIGN = text("DELETE FROM leader WHERE role = 'beat' AND holder = :holder")
 #: Nobody has led for so long that workers must help themselves.
-LEADERLESS: ColumnElement[bool] = ~(
-    select(Leader)
-    .where(Leader.role == "beat", Leader.until > func.clock_timestamp() - timedelta(seconds=NO_LEADER_FOR_S))
-    .exists()
-)
+LEADERLESS = f"""NOT EXISTS (
+    SELECT 1 FROM leader WHERE role = 'beat' AND until > clock_timestamp() - interval '{NO_LEADER_FOR_S} s')"""  # noqa: S608 - a number of ours
 
 
 class Tick:

@@ -41,7 +41,7 @@ NAME = "arcfleet-dicom"
 
 _CHECK_S = 0.1
 #: The same when all processes are there.
-_LOOK_S = 0.5
+_LOOK_S = 1.0
 #: Processes may take 3.5 s for what is in flight; all is over within 5 s.
 _STOP_S = 4.5
 #: How often the parent looks whether the device's file systems are all there.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import Engine, func
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from archive import configuration, db
@@ -38,6 +38,9 @@ _KILL_AFTER_S = 5.0
 _KILL_AT_SHUTDOWN_S = 4.0
 #: How long a run may be unknown to its worker: the claim is committed a moment before or after.
 _UNNAMED_FOR = timedelta(seconds=10)
+
+#: Writes that this worker lives; says whether nobody leads, and which of its runs it does not know any more.
+_ALIVE = text(f"{node.SEEN} RETURNING {beat.LEADERLESS}, ARRAY({slots.UNNAMED})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +136,9 @@ class Heartbeat(threading.Thread):
 
     def _say_alive(self) -> bool:
         """Say that this worker lives; True: nobody leads, so that it must do what beat does."""
-        unnamed = slots.unnamed_runs(self._node.id, self._held(), _UNNAMED_FOR)
-        seen = node.seen(self._node).returning(beat.LEADERLESS, func.array(unnamed.scalar_subquery()))
+        values = {**node.seen(self._node), "named": list(self._held()), "grace": _UNNAMED_FOR}
         with db.single_statements(self._engine) as session:
-            found = session.execute(seen).one_or_none()
+            found = session.execute(_ALIVE, values).one_or_none()
         self._seen_s = time.monotonic()
         if found is None:
             return False

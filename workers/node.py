@@ -8,23 +8,25 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import cast
 
 import structlog
-from sqlalchemy import Engine, Select, Table, Update, func, insert, literal, select, update
+from sqlalchemy import Engine, Select, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from archive import db
 from config import settings
 from tasks.control import DEAD_AFTER, WorkerNode
-from tasks.record import Instant
 from workers import version
 from workers.execute import Node
 
 _log = structlog.get_logger()
 
-#: As a table: each node writes again and again, and what the mapper adds costs more than the rest.
-_NODES = cast(Table, WorkerNode.__table__)
+#: Writes that a node lives. As text: each does so for ever, and what makes it from the class costs as much as it does.
+SEEN = """
+    UPDATE worker_node SET seen_at = clock_timestamp(),
+           clock_ahead_s = extract(epoch FROM CAST(:now AS timestamptz) - clock_timestamp())
+    WHERE id = :id"""
+_SEEN = text(SEEN)
 
 #: Seconds between two signs of life.
 SEEN_EVERY_S = 5.0
@@ -96,11 +98,9 @@ def own_engine() -> Engine:
     return db.make_engine(settings.current().database(), pool_size=1, application_name="arcfleet heartbeat")
 
 
-def seen(node: Node) -> Update:
-    """Return the statement that writes that the node lives, and what its clock says."""
-    ahead = literal(datetime.now(UTC), Instant) - func.clock_timestamp()
-    values = {"seen_at": func.clock_timestamp(), "clock_ahead_s": func.extract("epoch", ahead)}
-    return update(_NODES).where(_NODES.c.id == node.id).values(values)
+def seen(node: Node) -> dict[str, object]:
+    """Return the values of `SEEN`: which node lives, and what its clock says."""
+    return {"id": node.id, "now": datetime.now(UTC)}
 
 
 def say_goodbye(engine: Engine, node: Node) -> None:
@@ -132,7 +132,7 @@ class SignsOfLife(threading.Thread):
         while not self._ending.wait(SEEN_EVERY_S):
             try:
                 with db.single_statements(self._engine) as session:
-                    session.execute(seen(self._node))
+                    session.execute(_SEEN, seen(self._node))
             except db.OUTAGES as outage:
                 _log.warning("database away, no sign of life", error=db.first_line(outage))
         say_goodbye(self._engine, self._node)

@@ -15,7 +15,7 @@ from workers.supervise import Command, Supervisor
 
 #: Seconds that both nodes may take to hand their tasks back and end.
 _STOP_S = 10.0
-_CHECK_S = 0.5
+_CHECK_S = 1.0
 
 #: Where our packages lie is put behind all else: nothing in it stands before what Python itself brings.
 _BEGIN = "import sys; sys.path.append(sys.argv.pop(1)); from workers import pair; pair.main()"

@@ -35,7 +35,7 @@ from workers.supervise import Command, Supervisor
 _CHILDREN_STOP_S = 11.0
 _CHECK_S = 0.1
 #: The same when all is there.
-_LOOK_S = 0.5
+_LOOK_S = 1.0
 _TELL_WAITING_S = 30.0
 _ECHO_LIMITS = Limits(connect_s=1, accept_s=2, response_s=2, send_s=2, release_s=1)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

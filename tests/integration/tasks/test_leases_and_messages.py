@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
 
 from archive import db
 from tasks import due, slots, store
@@ -135,9 +136,11 @@ def test_runs_that_their_worker_does_not_name_are_found_after_a_grace() -> None:
     named, other, young = (factories.running() for _ in range(3))
     factories.sql("UPDATE run SET claimed_at = now() - interval '1 min' WHERE id <> :id", id=young.run_id)
 
+    grace = timedelta(seconds=10)
+
     def unnamed(node_id: int, *run_ids: int) -> set[int]:
         with db.transaction() as session:
-            return set(session.scalars(slots.unnamed_runs(node_id, run_ids, timedelta(seconds=10))))
+            return set(session.scalars(text(slots.UNNAMED), {"id": node_id, "named": list(run_ids), "grace": grace}))
 
     assert unnamed(factories.NODE[0], named.run_id) == {other.run_id}
     assert unnamed(factories.NODE[0], named.run_id, other.run_id) == set()

@@ -145,7 +145,7 @@ def test_sweep_heartbeat_and_stop_requests_look_at_open_runs_only(many: str) -> 
         slots.renew_reservations(session, "archive-a", ["EXPORT"])
         due.look(session, "archive-a", ["Export"], ["EXPORT"])
         slots.renew_leases(session, run_ids, factories.LEASE)
-        session.scalars(slots.unnamed_runs(1, run_ids, factories.LEASE))
+        session.scalars(text(slots.UNNAMED), {"id": 1, "named": run_ids, "grace": factories.LEASE})
         slots.ask_to_stop(session, [one.task_id for one in reservations], Stop.CANCEL)
         slots.release(session, run_ids, Ending.UNSENT)
 
