@@ -22,46 +22,24 @@ from archive.storage.header import Header
 # It is sent without waiting for its end: the disk is waited for meanwhile.
 _ADD = overlapping.Statement(
     "index_object",
-    """
+    f"""
     WITH study AS (
         UPDATE study SET num_instances = num_instances + 1, updated_at = now()
-        WHERE id = $1::bigint AND NOT EXISTS (SELECT FROM instance WHERE sop_uid = $2::varchar)
+        WHERE id = $13::bigint AND NOT EXISTS (SELECT FROM instance WHERE sop_uid = $1::varchar)
         RETURNING id
     ), ledger AS (
         SELECT at.study_id FROM study_on_file_system AS at JOIN study ON study.id = at.study_id
-        WHERE at.file_system_id = $3::bigint AND at.marked_at IS NULL
-            AND at.access_time >= now() - $4::interval
+        WHERE at.file_system_id = $5::bigint AND at.marked_at IS NULL
+            AND at.access_time >= now() - $12::interval
         FOR NO KEY UPDATE OF at
-    ), series AS (
+    ), series_row AS (
         UPDATE series SET num_instances = num_instances + 1, state = 'RECEIVING', last_received_at =
             CASE WHEN last_received_at < now() - interval '1 second' THEN now() ELSE last_received_at END
-        FROM ledger WHERE series.id = $5::bigint AND series.study_id = ledger.study_id
+        FROM ledger WHERE series.id = $14::bigint AND series.study_id = ledger.study_id
         RETURNING series.id
-    ), instance AS (
-        INSERT INTO instance (series_id, sop_uid, sop_class_uid, number)
-        SELECT id, $2::varchar, $6::varchar, $7::integer FROM series
-        ON CONFLICT DO NOTHING
-        RETURNING id
-    ), unlink AS (
-        DELETE FROM unlink USING instance
-        WHERE unlink.id = $8::bigint AND unlink.reason = 'storing'
-            AND unlink.file_system_id = $3::bigint AND unlink.path = $9::text
-        RETURNING unlink.file_system_id
-    ), file AS (
-        INSERT INTO file (instance_id, file_system_id, path, size_bytes, sha256, transfer_syntax_uid, source)
-        SELECT instance.id, unlink.file_system_id, $9::text, $10::bigint, $11::bytea,
-            $12::varchar, $13::varchar
-        FROM instance, unlink
-        RETURNING id
-    ), received AS (
-        INSERT INTO bytes_received AS book (device_name, hour, source, size_bytes, num_objects)
-        SELECT $14::varchar, date_trunc('hour', now(), 'UTC'), $13::varchar, $10::bigint, 1
-        FROM file
-        ON CONFLICT (device_name, hour, source) DO UPDATE
-        SET size_bytes = book.size_bytes + excluded.size_bytes, num_objects = book.num_objects + 1
-    )
+    ), {exchange.FILED}
     SELECT CASE WHEN EXISTS (SELECT FROM study) THEN 1 / (SELECT count(*) FROM file) ELSE 0 END
-""",
+""",  # noqa: S608 - all is ours
 )
 
 
@@ -108,20 +86,5 @@ def add(target: Target, pending: rows.Pending, settle: Callable[[], None]) -> bo
 
 
 def _values(target: Target, pending: rows.Pending) -> list[str | None]:
-    header, written = pending.header, pending.written
-    return [
-        str(target.study_id),
-        header.sop_uid,
-        str(target.file_system_id),
-        exchange.TOUCH_AFTER,
-        str(target.series_id),
-        header.sop_class_uid,
-        None if header.instance_number is None else str(header.instance_number),
-        str(pending.unlink_id),
-        written.path,
-        str(written.size_bytes),
-        f"\\x{written.sha256}",
-        header.transfer_syntax_uid,
-        pending.source,
-        target.device_name,
-    ]
+    common = exchange.values(target.device_name, target.file_system_id, pending)
+    return [*common, str(target.study_id), str(target.series_id)]
