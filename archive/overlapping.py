@@ -21,8 +21,8 @@ from sqlalchemy.pool import PoolProxiedConnection
 from archive import db
 from archive.answering import Connection
 
-#: Errors of a database that is there.
-_RACES = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+#: Errors of a database that is there, and gave up a transaction because of another one.
+RACES = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
 _Exchange = Generator[Wait, Ready, Any]
 
@@ -66,7 +66,7 @@ def run(statement: Statement, values: Sequence[str | None], meanwhile: Callable[
             except psycopg.errors.InvalidSqlStatementName:
                 return run_on(connection, statement, values, meanwhile)
         except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
-            if not isinstance(exc, _RACES):
+            if not isinstance(exc, RACES):
                 pooled.invalidate(exc)
             raise OperationalError(None, None, exc) from exc
         finally:

@@ -9,11 +9,10 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from archive import db, errors
+from archive.overlapping import RACES
 
 #: How often a transaction is begun anew because another process was at the same objects.
 _TRIES = 10
-#: SQLSTATE of serialization_failure and deadlock_detected.
-_TRY_AGAIN = {"40001", "40P01"}
 
 T = TypeVar("T")
 
@@ -42,4 +41,4 @@ def in_turn(work: Callable[[Session], T], what: str) -> T:
 
 def is_race(exc: OperationalError) -> bool:
     """Tell whether the database gave up a transaction because of another one."""
-    return getattr(exc.orig, "sqlstate", None) in _TRY_AGAIN
+    return isinstance(exc.orig, RACES)
