@@ -35,6 +35,8 @@ class NetworkConnection:
     release_timeout: timedelta = timedelta(seconds=5)
     #: For a C-STORE-RSP or C-ECHO-RSP (dcmResponseTimeout).
     response_timeout: timedelta = timedelta(seconds=30)
+    #: For the next response to C-MOVE, which some peers send at the end alone (dcmRetrieveTimeout).
+    retrieve_timeout: timedelta = timedelta(minutes=10)
     #: For a peer that takes what we send (dcmSendTimeout).
     send_timeout: timedelta = timedelta(seconds=30)
     #: For the next request in an association (dcmIdleTimeout).

@@ -125,6 +125,7 @@ CONNECTION = Part(
         _of_connection("aaac_timeout", "dcmAAACTimeout", values.MILLISECONDS),
         _of_connection("release_timeout", "dcmARRPTimeout", values.MILLISECONDS),
         _of_connection("response_timeout", "dcmResponseTimeout", values.MILLISECONDS),
+        _of_connection("retrieve_timeout", "dcmRetrieveTimeout", values.MILLISECONDS),
         _of_connection("send_timeout", "dcmSendTimeout", values.MILLISECONDS),
         _of_connection("idle_timeout", "dcmIdleTimeout", values.MILLISECONDS),
         _of_connection("receive_pdu_length", "dcmReceivePDULength", values.PDU_LENGTH),
