@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from io import BytesIO
 
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import dsutils
 
@@ -23,7 +24,10 @@ FIND_CLASS, MOVE_CLASS = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2
 _UTF_8 = "ISO_IR 192"
 
 #: What pydicom raises at a damaged data set, here or there.
-_DAMAGED = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, EOFError, OSError, struct.error)
+_DAMAGED = (
+    ValueError, TypeError, LookupError, AttributeError, NotImplementedError, EOFError, OSError, struct.error,
+    BytesLengthException,
+)  # fmt: skip
 
 
 def contexts(sop_class_uid: str) -> list[Context]:
@@ -112,5 +116,6 @@ def _decoded(association: Requestor, data: bytes, context: Context) -> Dataset:
             for element in ds.iterall():
                 element.value  # noqa: B018
         except _DAMAGED as error:
-            raise errors.PeerMisbehaved(f"{association.peer}: sent a match that is no data set: {error}") from error
+            first = str(error).partition("\n")[0]
+            raise errors.PeerMisbehaved(f"{association.peer}: sent a match that is no data set: {first}") from error
     return ds

@@ -83,7 +83,7 @@ def test_query_that_is_refused_names_peer_and_status() -> None:
 
 
 def test_match_that_is_no_data_set_is_said() -> None:
-    no_number = pdv(b"\x20\0\x08\x12IS\x04\0four", is_command=False)
+    no_number = pdv(b"\x28\0\x10\0US\x03\0abc", is_command=False)
     broken = said(commands.C_FIND_RSP, PENDING, has_data_set=True) + data_pdu(no_number)
 
     def script(connection: socket.socket, reader: wire.Wire) -> None:
