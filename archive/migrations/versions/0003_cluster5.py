@@ -1,4 +1,4 @@
-"""What comparisons found."""
+"""What comparisons found, and what was moved away from devices that are dead."""
 
 from __future__ import annotations
 
@@ -32,3 +32,30 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_diff_result")),
     )
     op.create_index("ix_diff_result_task", "diff_result", ["task_id", "id"])
+    op.create_table(
+        "failover",
+        sa.Column("device", sa.Text(), nullable=False),
+        sa.Column(
+            "since",
+            postgresql.TIMESTAMP(timezone=True),
+            nullable=False,
+            comment="last heartbeat of its workers when the first task was moved",
+        ),
+        sa.Column("moved", sa.Integer(), server_default=sa.text("0"), nullable=False, comment="tasks, over all times"),
+        sa.Column("stays", sa.Integer(), server_default=sa.text("0"), nullable=False, comment="tasks, the last time"),
+        sa.Column(
+            "reasons",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'[]'"),
+            nullable=False,
+            comment="why they stay: [reason, number of tasks], the last time",
+        ),
+        sa.Column("looked_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column(
+            "back_at",
+            postgresql.TIMESTAMP(timezone=True),
+            nullable=True,
+            comment="a worker is back; NULL: not yet",
+        ),
+        sa.PrimaryKeyConstraint("device", name=op.f("pk_failover")),
+    )
