@@ -1,6 +1,6 @@
 """Two clusters of ours in one LDIF file, with the same task numbers: one asks the other about its tasks, by name.
 
-Cluster one runs archive-a, cluster two archive-b; to each the other's device is foreign.
+Cluster north runs archive-a, cluster south archive-b; to each the other's device is foreign.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ TONIGHT = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=12)
 TOKEN = "arcfleet_of_both"  # of this test
 
 
-def foreign_to_each_other(ports: dict[str, int]) -> list[ldif.Change]:
-    """Return the changes by which a device belongs to the cluster that names it, and is reached at its port."""
-    classes = ["dicomDevice", "dcmDevice", "dcmArchiveDevice"]
+def two_clusters(ports: dict[str, int]) -> list[ldif.Change]:
+    """Return the changes by which each device belongs to a cluster of its own, and is reached at its port."""
     http = [ldif.Change("cn=http", {"dicomPort": str(port)}, (device,)) for device, port in ports.items()]
-    return [ldif.device(arcTaskLease=None, objectClass=classes), *http]
+    return [ldif.device(ONE, arcClusterName="north"), ldif.device(TWO, arcClusterName="south"), *http]
 
 
 @dataclass
@@ -89,10 +88,10 @@ def answers(side: Side) -> bool:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Two]:
     ports = {ONE: free_port(), TWO: free_port()}
-    with cluster(*foreign_to_each_other(ports), sends=False, ARCFLEET_DEVICES=TWO) as second:
+    with cluster(*two_clusters(ports), sends=False, ARCFLEET_CLUSTER="south") as second:
         two = start(second, TWO)
         shared = f"file://{second.home / 'config.ldif'}"
-        with cluster(sends=False, ARCFLEET_DEVICES=ONE, ARCFLEET_CONFIG_URL=shared) as first:
+        with cluster(sends=False, ARCFLEET_CLUSTER="north", ARCFLEET_CONFIG_URL=shared) as first:
             one = start(first, ONE)
             yield Two(one, two, ports)
             one.client.close()
