@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -16,7 +15,6 @@ from api.cli.device import device
 from api.cli.task import task
 from api.cli.token import token
 from config import settings
-from config.device import ApplicationEntity
 from tasks.state import Status
 from tests import factories
 from workers import app
@@ -222,35 +220,3 @@ def test_devices() -> None:
     assert "new disk" in listed
     assert run(device, "resume", "archive-a").exit_code == 0
     assert "Unknown Device: nowhere" in failed(run(device, "drain", "nowhere"))
-
-
-def test_device_with_its_workers_and_what_stays_when_it_is_away() -> None:
-    factories.use_cluster(
-        factories.device(failover_devices=("archive-b",), failover_after=timedelta(minutes=5)),
-        factories.device("archive-b"),
-    )
-    factories.seen_worker("archive-a")
-    factories.sql(
-        "INSERT INTO failover (device, since, moved, stays, reasons, looked_at) "
-        "VALUES ('archive-a', now(), 5, 2, '[[\"no exporter\", 2]]', now())"
-    )
-
-    shown, listed = run(device, "show", "archive-a"), run(device, "list")
-
-    assert (shown.exit_code, listed.exit_code) == (0, 0)
-    assert "archive-a.1@host" in shown.stdout
-    assert "failover: to archive-b after 300 s" in shown.stdout
-    assert "       2  no exporter" in shown.stdout
-    assert "to archive-b after 300 s" in listed.stdout
-    assert "Unknown Device: nowhere" in failed(run(device, "show", "nowhere"))
-
-
-def test_task_gets_another_local_ae() -> None:
-    aes = {"ARCHIVE_A": ApplicationEntity("ARCHIVE_A"), "SECOND": ApplicationEntity("SECOND")}
-    factories.use_cluster(factories.device(aes=aes))
-    [made] = factories.insert(local_aet="ARCHIVE_A")
-
-    result = run(task, "reschedule", str(made.id), "--new-local-aet", "SECOND")
-
-    assert result.exit_code == 0, result.output
-    assert [one.local_aet for one in factories.views()] == ["SECOND"]
