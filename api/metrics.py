@@ -49,6 +49,8 @@ _LOST = text(
 
 _RUNNING = text("SELECT device, queue, count(*) FROM run WHERE ended_at IS NULL GROUP BY device, queue")
 
+_ALARMS = text("SELECT name, device, count(*) FROM alarm GROUP BY name, device")
+
 _DISPATCHED = text(
     """
     SELECT device, width_bucket(least(s, 1e6), CAST(:bounds AS double precision[])) AS bucket, count(*), sum(s) FROM (
@@ -82,6 +84,7 @@ def _figures(session: Session) -> Iterator[Metric]:
         ("arcfleet_leases_lost_last_hour", "Runs whose lease ended, in the last hour", at_queue, _LOST, {}),
         ("arcfleet_workers_alive", "Worker nodes that were seen a moment ago", ["device", "channel"], _WORKERS,
          {"dead_after": DEAD_AFTER}),
+        ("arcfleet_alarms", "Alarms that stand", ["name", "device"], _ALARMS, {}),
     )  # fmt: skip
     for name, documentation, labels, statement, parameters in plain:
         family = GaugeMetricFamily(name, documentation, labels=labels)

@@ -89,6 +89,14 @@ def source() -> Source:
     return _configuration.source()
 
 
+def read_ahead() -> None:
+    """Read the source without asking the database: for a process that forks others and has no connection yet.
+
+    What cannot be read, or has values that are refused, is left to the first look.
+    """
+    _configuration.read_ahead()
+
+
 def use(cluster: Cluster) -> None:
     """Use a fixed configuration in this process from now on (tests)."""
     global _configuration
@@ -136,6 +144,19 @@ class _Configuration:
         finally:
             self._lock.release()
 
+    def read_ahead(self) -> None:
+        """Take the source over if all of it is good."""
+        try:
+            with self._lock:
+                origin = self.source()
+                fingerprint = origin.fingerprint()
+                found = _whole(origin, fingerprint)
+                if not any(finding.refused for finding in entries.read(found, settings.current().devices).findings):
+                    self._take_over(origin, found)
+                    self._fingerprint = fingerprint
+        except ConfigError as error:
+            _log.debug("configuration is not read ahead", error=str(error))
+
     def source(self) -> Source:
         """Return the source, opened at first use."""
         if self._source is None:
@@ -175,11 +196,9 @@ class _Configuration:
         reading = entries.read(found, settings.current().devices, settings.current().cluster)
         if not reading.cluster.devices:
             raise ConfigError(f"{origin.url}: expected entries of devices (object class dicomDevice), there is none")
-        refusals = [finding for finding in reading.findings if finding.refused]
-        last = self._last_good() if refusals else None
-        ours = set(reading.cluster.ours) | set(last.ours if last else ())
-        refusals = [finding for finding in refusals if finding.device is None or finding.device in ours]
-        self._cluster = _with_last_good(reading, last, {finding.device for finding in refusals})
+        last = self._last_good() if any(finding.refused for finding in reading.findings) else None
+        refusals = _refusals(reading, last)
+        self._cluster = in_force(reading, last)
         self._findings = tuple(checks.check(reading))
         self._loaded_at = datetime.now(UTC)
         self._refused_error = str(refusals[0]) if refusals else None
@@ -192,8 +211,7 @@ class _Configuration:
     def _last_good(self) -> Cluster | None:
         if self._cluster is not None:
             return self._cluster
-        snapshot = _newest_snapshot()
-        return None if snapshot is None else _read(snapshot).cluster
+        return last_good()
 
     def _keep_last_good(self, error: ConfigError) -> None:
         if self._cluster is None:
@@ -225,16 +243,44 @@ class _Configuration:
 
 def keep(session: Session, source_url: str, found: Iterable[Entry]) -> None:
     """Insert a configuration unless it equals the newest one; the oldest above 50 go. Commits nothing."""
-    rows = [entry.to_json(one) for one in found]
-    sha256 = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+    held = list(found)
+    sha256 = digest(held)
     session.execute(select(func.pg_advisory_xact_lock(_SAVE_LOCK)))
     newest = select(ConfigSnapshot.sha256).order_by(ConfigSnapshot.id.desc()).limit(1)
     if session.scalar(newest) == sha256:
         return
-    session.add(ConfigSnapshot(sha256=sha256, source_url=source_url, entries=rows))
+    session.add(ConfigSnapshot(sha256=sha256, source_url=source_url, entries=[entry.to_json(one) for one in held]))
     session.flush()
     kept = select(ConfigSnapshot.id).order_by(ConfigSnapshot.id.desc()).limit(_KEPT)
     session.execute(delete(ConfigSnapshot).where(ConfigSnapshot.id.not_in(kept)))
+
+
+def digest(found: Iterable[Entry]) -> str:
+    """Return the SHA-256 of a configuration, as `ConfigSnapshot` has it."""
+    rows = [entry.to_json(one) for one in found]
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+
+
+def last_good() -> Cluster | None:
+    """Return the configuration that the database keeps as the last good one; None: it has none, or is away."""
+    snapshot = _newest_snapshot()
+    return None if snapshot is None else _read(snapshot).cluster
+
+
+def in_force(reading: Reading, last: Cluster | None) -> Cluster:
+    """Return the cluster as read, but each device of ours with a refused value as it last was.
+
+    Args:
+        reading: of all entries of the source.
+        last: the last good one; None: there is none.
+    """
+    return _with_last_good(reading, last, {finding.device for finding in _refusals(reading, last)})
+
+
+def _refusals(reading: Reading, last: Cluster | None) -> list[Finding]:
+    """Return what was refused of devices of ours, and of no device."""
+    ours = set(reading.cluster.ours) | set(last.ours if last else ())
+    return [one for one in reading.findings if one.refused and (one.device is None or one.device in ours)]
 
 
 def _newest_snapshot() -> ConfigSnapshot | None:

@@ -47,6 +47,9 @@ _CONNECTING = {
     "tcp_user_timeout": 30_000,
 }
 
+#: Connections that an engine keeps, unless it is told otherwise; twice as many may be open.
+POOL_SIZE = 5
+
 #: Seconds between two tries of a transaction while the database is away.
 _RETRY_EVERY_S = 0.5
 
@@ -72,7 +75,7 @@ def engine() -> Engine:
 def make_engine(
     url: str,
     *,
-    pool_size: int = 5,
+    pool_size: int = POOL_SIZE,
     application_name: str = "arcfleet",
     pre_ping: bool = True,
     answer_s: float | None = None,
@@ -86,7 +89,8 @@ def make_engine(
         pre_ping: look whether a connection still lives before each use; who insists anyway does without.
         answer_s: how long a statement may take, a server that is frozen included; None: any time.
     """
-    options = "-c timezone=UTC"
+    # What waits for a lock reads what was committed meanwhile, whatever the database's default is.
+    options = "-c timezone=UTC -c default_transaction_isolation=read\\ committed"
     if answer_s is not None:
         # The server gives up first; it can say so, and the connection lives on.
         options += f" -c statement_timeout={int(answer_s * 1000 * 0.9)}"
@@ -95,7 +99,6 @@ def make_engine(
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=10,
-        # What waits for a lock reads what was committed meanwhile, whatever the database's default is.
         isolation_level="READ COMMITTED",
         connect_args={**_CONNECTING, "application_name": application_name, "options": options},
     )
@@ -149,6 +152,21 @@ def transaction() -> Iterator[Session]:
     """Open a session, commit it at the end of the block, roll back on any exception."""
     with Session(engine(), expire_on_commit=False) as session, session.begin():
         yield session
+
+
+@contextmanager
+def single_statements(of: Engine | None = None) -> Iterator[Session]:
+    """Open a session whose statements are each a transaction of their own: a third of the traffic for a single one.
+
+    What hangs on a commit of the session, as waking a device does, does not happen.
+
+    Args:
+        of: an engine; None: this process's.
+    """
+    with (of or engine()).connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        with Session(connection, expire_on_commit=False) as session:
+            yield session
 
 
 def insist(work: Callable[[Session], T], *, for_s: float | None = None) -> T:

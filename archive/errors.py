@@ -27,6 +27,10 @@ class NotMounted(Unfit):
     """The disk of the file system was unmounted, or another one mounted there, while a file was written."""
 
 
+class NoAnswer(NotMounted):
+    """The disk of the file system hangs: a call to it has not returned in time; a retry later makes sense."""
+
+
 class NoPlace(StorageError):
     """No file system of the group can take an object; the text names each with what is wrong with it."""
 

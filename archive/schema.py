@@ -43,7 +43,7 @@ def current_revision(url: str) -> str | None:
         SchemaError: the database cannot be reached.
     """
     with _connection(url) as connection:
-        return _revision_of(connection)
+        return revision_of(connection)
 
 
 def upgrade(url: str) -> str | None:
@@ -54,7 +54,7 @@ def upgrade(url: str) -> str | None:
     """
     with _connection(url) as connection, connection.begin():
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _LOCK_ID})
-        _refuse_newer(_revision_of(connection))
+        _refuse_newer(revision_of(connection))
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -68,7 +68,11 @@ def check(url: str) -> None:
         SchemaTooOldError: it has to be upgraded first.
         SchemaTooNewError: it was made by a newer version.
     """
-    revision = current_revision(url)
+    require(current_revision(url))
+
+
+def require(revision: str | None) -> None:
+    """See that a revision is the one that this version needs. Raises as `check` does."""
     _refuse_newer(revision)
     if revision != head_revision():
         found = f"is at revision {revision}" if revision else "is empty"
@@ -84,7 +88,8 @@ def _refuse_newer(revision: str | None) -> None:
         )
 
 
-def _revision_of(connection: Connection) -> str | None:
+def revision_of(connection: Connection) -> str | None:
+    """Return the revision of the database at the other end; None: no schema yet."""
     return MigrationContext.configure(connection).get_current_revision()
 
 

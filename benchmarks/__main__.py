@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from benchmarks import bulk_reschedule, engine, export, outage_latency, receive, reschedule_latency
+from benchmarks import (
+    bulk_reschedule,
+    deletion_look,
+    engine,
+    export,
+    idle,
+    outage_latency,
+    receive,
+    reschedule_latency,
+)
+
+#: Each has a cluster, or a database, of its own.
+_ALL = (idle, reschedule_latency, outage_latency, bulk_reschedule, engine, receive, export, deletion_look)
 
 
 def main() -> None:
     """Run all of them."""
-    for benchmark in (reschedule_latency, outage_latency, bulk_reschedule, engine, receive, export):
+    for benchmark in _ALL:
         print(f"\n== {benchmark.__name__.rpartition('.')[2]}: {(benchmark.__doc__ or '').strip().splitlines()[0]}")
         benchmark.main()
 

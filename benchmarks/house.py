@@ -47,11 +47,13 @@ class House:
 
 
 @contextmanager
-def running(*arguments: str) -> Iterator[House]:
-    """Run `arcfleet up` with these arguments in a home of its own."""
+def running(*arguments: str, configuration: str | None = None) -> Iterator[House]:
+    """Run `arcfleet up` with these arguments in a home of its own; None: with the shipped configuration."""
     folder = Path(tempfile.mkdtemp(prefix="arcfleet-bench-"))
     home = folder / "home"
     home.mkdir()
+    if configuration is not None:
+        (home / "config.ldif").write_text(configuration)
     offset = _free_offset()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ARCFLEET_")}
     environment |= {"ARCFLEET_HOME": str(home), "ARCFLEET_TRACE_FILE": str(home / "trace")}

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from config import schema, urls
+from config import archive_service, schema
 from config.device import Device, Exporter
 from config.entries import Finding, Reading, Severity
 from config.schema import Part
@@ -54,8 +54,8 @@ class _Checker:
 
     def archive_service(self, device: Device) -> None:
         """A device is found by others through its web application of class DCM4CHEE_ARC."""
-        if urls.of_archive(device) is None:
-            what = f"a web application of class {urls.ARCHIVE_SERVICE_CLASS} with an installed HTTP connection"
+        if device.installed and archive_service.url_of(device) is None:
+            what = f"a web application of class {archive_service.SERVICE_CLASS} with an installed HTTP connection"
             self._device(device, None, None, f"expected {what}")
 
     def failover(self, device: Device) -> None:

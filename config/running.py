@@ -23,6 +23,10 @@ class Up:
     offset: int = 0
     #: Where its devices take associations: `dicom://AE_TITLE@host:port`.
     dicom_urls: tuple[str, ...] = ()
+    #: Where its REST services listen.
+    api_urls: tuple[str, ...] = ()
+    #: None: it runs no Flower.
+    flower_url: str | None = None
 
 
 def read(home: Path) -> Up | None:
@@ -40,6 +44,8 @@ def read(home: Path) -> Up | None:
             broker_url=content.get("broker_url"),
             offset=int(content.get("offset") or 0),
             dicom_urls=tuple(str(url) for url in content.get("dicom_urls") or ()),
+            api_urls=tuple(str(url) for url in content.get("api_urls") or ()),
+            flower_url=content.get("flower_url"),
         )
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -12,6 +12,9 @@ from config.entry import Entry
 from config.errors import SettingsError, SourceUnavailable
 from config.ldif_source import LdifSource, write_atomically
 
+#: The source where no URL names one.
+FILE_IN_HOME = "config.ldif"
+
 
 class Source(Protocol):
     """What holds the entries. Every method raises a ConfigError if it cannot do what it says."""
@@ -76,7 +79,7 @@ def sample() -> bytes:
 
 
 def _home_file(home: Path) -> Path:
-    path = home / "config.ldif"
+    path = home / FILE_IN_HOME
     if not path.exists():
         try:
             home.mkdir(parents=True, exist_ok=True)

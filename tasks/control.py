@@ -31,6 +31,9 @@ class WorkerNode(Base):
     started_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
     seen_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
     stopped_at: Mapped[datetime | None] = mapped_column(Instant)
+    clock_ahead_s: Mapped[float | None] = mapped_column(
+        comment="seconds by which the clock of its host was ahead of the database's; NULL: not told"
+    )
 
     __table_args__ = (Index("ix_worker_node_channel", "channel", "seen_at"),)
 

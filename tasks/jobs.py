@@ -31,11 +31,15 @@ class Job(NamedTuple):
     name: str
 
 
+#: What is recorded of a job that raised something which is none of our errors.
+ENDED_BY_AN_ERROR = "ended by an error: see the log of the worker"
+
+
 @dataclass(slots=True)
 class Record:
     """What the job says of itself in one line."""
 
-    said: str = "ended by an error: see the log of the worker"
+    said: str = ENDED_BY_AN_ERROR
 
 
 @contextmanager
@@ -68,7 +72,7 @@ def recorded(job: Job) -> Iterator[Record]:
         device=job.device, file_system_group=job.group, job=job.name, interval_s=BY_REQUEST_S,
         next_run_at=NOW + _NEVER, started_at=NOW,
     )  # fmt: skip
-    with db.transaction() as session:
+    with db.single_statements() as session:
         session.execute(
             row.on_conflict_do_update(index_elements=["device", "file_system_group", "job"], set_={"started_at": NOW})
         )
@@ -79,7 +83,7 @@ def recorded(job: Job) -> Iterator[Record]:
         record.said = str(error)
         raise
     finally:
-        with db.transaction() as session:
+        with db.single_statements() as session:
             session.execute(_this(job).values(ended_at=NOW, result=record.said))
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from archive.dicom import nodes, requestor
 from archive.dicom.peer import Context, Peer
 from archive.dicom.requestor import Requestor
-from archive.errors import PeerError, PeerRefused, PeerRejected
+from archive.errors import NotConfigured, PeerError, PeerRefused, PeerRejected
 from tasks import destinations
 from tasks.errors import DestinationError, InvalidError, PermanentError
 from tasks.work import Work
@@ -29,7 +29,7 @@ def check(title: str | None, role: str) -> None:
     Raises:
         InvalidError: the directory does not know it.
     """
-    if title is None or nodes.find(title) is None:
+    if title is None or _find(title) is None:
         raise InvalidError(
             f"No such Application Entity: {role} {title}, expected the AE title of an installed device "
             "with an installed DICOM connection without TLS"
@@ -64,7 +64,14 @@ def association(work: Work, title: str, contexts: Sequence[Context]) -> Iterator
 
 
 def _known(title: str) -> Peer:
-    peer = nodes.find(title)
+    peer = _find(title)
     if peer is None:
         raise PermanentError(f"No such Application Entity: {title}")
     return peer
+
+
+def _find(title: str) -> Peer | None:
+    try:
+        return nodes.find(title)
+    except NotConfigured as error:
+        raise InvalidError(str(error)) from error

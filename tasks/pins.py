@@ -6,14 +6,15 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from archive.deletion import marking
 from archive.deletion.rules import Mark, Pin
+from archive.model import StudyOnFileSystem
 from tasks.marks import KIND
 from tasks.record import Task
-from tasks.registry import load_kinds
+from tasks.registry import reading_kinds
 from tasks.run import Run
 from tasks.state import DONE, Status
 
@@ -32,7 +33,7 @@ class TaskSide:
     def pins(self, session: Session, study_uids: Collection[str]) -> Mapping[str, Sequence[Pin]]:
         """Return the tasks that read these studies: waiting, retrying, running, or still ending."""
         found: dict[str, dict[int, Pin]] = defaultdict(dict)
-        reading = _reading_kinds()
+        reading = reading_kinds()
         not_done = [status.value for status in Status if status not in DONE]
         tasks = session.execute(
             select(Task.study_uid, Task.id, Task.kind, Task.status, Task.scheduled_time).where(
@@ -64,13 +65,22 @@ class TaskSide:
         return {task_id: Mark(task_id) for task_id in rows}
 
 
+def mark_counts() -> ColumnElement[bool]:
+    """Return the condition that the mark of a ledger row counts: its task may still delete."""
+    return (
+        select(Task.id)
+        .where(
+            Task.id == StudyOnFileSystem.mark_task_id,
+            Task.kind == KIND,
+            Task.status.not_in([status.value for status in DONE]),
+        )
+        .exists()
+    )
+
+
 def give_back_marks(session: Session, tasks: Iterable[_Task]) -> None:
     """Take back the marks of the studies that these tasks are about to read."""
-    reading = _reading_kinds()
+    reading = reading_kinds()
     study_uids = {task.study_uid for task in tasks if task.study_uid and task.kind in reading}
     if study_uids:
         marking.give_back_studies(session, study_uids)
-
-
-def _reading_kinds() -> list[str]:
-    return [name for name, kind in load_kinds().items() if kind.reads_files]

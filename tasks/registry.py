@@ -86,6 +86,11 @@ def load_kinds() -> Mapping[str, Kind]:
     return _KINDS
 
 
+def reading_kinds() -> list[str]:
+    """Return the names of the kinds whose tasks read files of studies."""
+    return [name for name, kind in load_kinds().items() if kind.reads_files]
+
+
 def kind_of(name: str) -> Kind:
     """Return the kind with this name.
 

@@ -287,18 +287,20 @@ class OpenRun:
     stop_asked: bool
 
 
+def _ago(column: Any) -> Any:
+    return func.extract("epoch", NOW - column)
+
+
+# Made once: beat asks every second.
+_OPEN = select(
+    Run.id, Run.task_id, Run.device, Run.queue, _ago(Run.sent_at), _ago(Run.claimed_at), _ago(Run.progress_at),
+    func.extract("epoch", Run.lease_until - NOW), Run.stop_asked_at.is_not(None),
+).where(Run.ended_at.is_(None))  # fmt: skip
+
+
 def open_runs(session: Session) -> list[OpenRun]:
     """Return all runs that have not ended: as many as there are slots in use."""
-
-    def ago(column: Any) -> Any:
-        return func.extract("epoch", NOW - column)
-
-    rows: Sequence[Sequence[Any]] = session.execute(
-        select(
-            Run.id, Run.task_id, Run.device, Run.queue, ago(Run.sent_at), ago(Run.claimed_at), ago(Run.progress_at),
-            func.extract("epoch", Run.lease_until - NOW), Run.stop_asked_at.is_not(None),
-        ).where(Run.ended_at.is_(None))
-    ).all()  # fmt: skip
+    rows: Sequence[Sequence[Any]] = session.execute(_OPEN).all()
     return [
         OpenRun(run_id, task_id, device, queue, float(sent or 0), _float(claimed), _float(progress), float(left), asked)
         for run_id, task_id, device, queue, sent, claimed, progress, left, asked in rows

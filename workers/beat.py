@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
+import time
+from datetime import timedelta
 from typing import Any
 
 import structlog
 from celery.beat import Scheduler
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, func, select, text
 from sqlalchemy.orm import Session
 
 from archive import configuration, db
 from config.device import Cluster
 from tasks import slots
+from tasks.control import Leader
 from workers import dispatch, housekeeping, rescue
 from workers.dispatch import UNCLAIMED_FOR
 
@@ -23,8 +26,12 @@ _log = structlog.get_logger()
 TICK = "tick"
 #: Seconds between two ticks.
 TICK_EVERY_S = 1.0
+#: How old the lease of a leader may be when it ticks.
+RENEWED_EVERY_S = 3.0
 #: How long a leader leads after its last sign of life.
 LEADERSHIP_S = 10
+#: Database connections of a beat: for ticks, and for sending.
+CONNECTIONS = 2
 #: After so long without a leader any worker sweeps and rescues.
 NO_LEADER_FOR_S = 30
 
@@ -37,11 +44,11 @@ _LEAD = text(
     """
 )
 _RESIGN = text("DELETE FROM leader WHERE role = 'beat' AND holder = :holder")
-_LEADERLESS = text(
-    """
-    SELECT NOT EXISTS (
-        SELECT 1 FROM leader WHERE role = 'beat' AND until > clock_timestamp() - make_interval(secs => :s))
-    """
+#: Nobody has led for so long that workers must help themselves.
+LEADERLESS: ColumnElement[bool] = ~(
+    select(Leader)
+    .where(Leader.role == "beat", Leader.until > func.clock_timestamp() - timedelta(seconds=NO_LEADER_FOR_S))
+    .exists()
 )
 
 
@@ -55,14 +62,15 @@ class Tick:
     def do(self) -> None:
         """Tick once; a database that is away is left to the next tick."""
         try:
-            with db.transaction() as session:
+            with db.single_statements() as session:
                 runs = slots.open_runs(session)
                 due = slots.queues_with_due_tasks(session, _queues(configuration.current()))
             self._rescue.tick(runs)
             rescue.watch(runs)
             for device in {run.device for run in runs if _unclaimed(run)}:
                 self._dispatcher.look_again(device)
-            self._dispatcher.wake({device for device, _ in due})
+            if due:
+                self._dispatcher.wake({device for device, _ in due})
             housekeeping.send_due(self._dispatcher)
         except db.OUTAGES as outage:
             self._rescue.away()
@@ -77,6 +85,8 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
         self._holder = f"beat.{os.getpid()}@{platform.node()}"
         self._tick: Tick | None = None
         self._leads = False
+        #: When the lease was asked for last, by the clock of this process.
+        self._renewed_s = float("-inf")
 
     def setup_schedule(self) -> None:
         """Keep the one entry; what is due, and when, stands in the database."""
@@ -84,15 +94,13 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
         self.update_from_dict({TICK: {"task": f"housekeeping.{TICK}", "schedule": TICK_EVERY_S}})
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Tick if the lease of leadership is ours."""
-        if not self._lead():
-            return TICK_EVERY_S
+        """Look whether it is time, and return when to look again; Celery looks several times for each tick."""
         return min(float(super().tick(*args, **kwargs)), TICK_EVERY_S)
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
-        """Do the tick in this process: it must not wait for the broker."""
+        """Tick in this process, for it must not wait for the broker, and only if the lease of leadership is ours."""
         del producer
-        if entry.name != TICK:
+        if entry.name != TICK or not self._lead():
             return
         if self._tick is None:
             self._tick = Tick(self._holder, dispatch.start(self.app))
@@ -109,26 +117,25 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]
         dispatch.stop()
 
     def _lead(self) -> bool:
+        now_s = time.monotonic()
+        if self._leads and now_s - self._renewed_s < RENEWED_EVERY_S:
+            return True
         try:
-            with db.transaction() as session:
+            with db.single_statements() as session:
                 leads = lead(session, self._holder)
         except db.OUTAGES as outage:
             _log.warning("database away, nobody leads", error=db.first_line(outage))
+            self._leads = False
             return False
         if leads != self._leads:
             _log.info("leads" if leads else "does not lead", beat=self._holder)
-        self._leads = leads
+        self._leads, self._renewed_s = leads, now_s
         return leads
 
 
 def lead(session: Session, holder: str) -> bool:
     """Take or renew the lease of leadership; False while another one has it."""
     return session.scalars(_LEAD, {"holder": holder, "lease": LEADERSHIP_S}).one_or_none() is not None
-
-
-def is_leaderless(session: Session) -> bool:
-    """Tell whether nobody has led for so long that workers must help themselves."""
-    return bool(session.scalars(_LEADERLESS, {"s": NO_LEADER_FOR_S}).one())
 
 
 def _queues(cluster: Cluster) -> list[tuple[str, str]]:

@@ -18,19 +18,30 @@ from typing import Self
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import configure_mappers
 
 from archive import configuration, db, schema
 from archive.dicom.places import Places
+from archive.dicom.server import Listener, Server
+from archive.dicom.store_scp import StoreScp
 from archive.errors import ArchiveError
 from archive.storage import file_systems
 from config import settings
 from config.device import Device, FileSystemGroup
+from tasks import stored
 from workers import logs
+from workers.forked import ForkedCommand
+from workers.nursery import Birth, Nursery
 from workers.supervise import Command, Supervisor
 
 _log = structlog.get_logger()
 
+#: Of a process that takes connections, in `ps -o comm`.
+NAME = "arcfleet-dicom"
+
 _CHECK_S = 0.1
+#: The same when all processes are there.
+_LOOK_S = 0.5
 #: Processes may take 3.5 s for what is in flight; all is over within 5 s.
 _STOP_S = 4.5
 #: How often the parent looks whether the device's file systems are all there.
@@ -38,7 +49,12 @@ _ENSURE_EVERY_S = 2.0
 #: How long the database may think about a statement: after that the sender is told that there is no place.
 _DATABASE_S = 20.0
 #: Files and sockets that a process would like to have open.
-_DESCRIPTORS = 8192
+DESCRIPTORS = 8192
+#: Database connections of the parent, and of each process that takes associations.
+PARENT_CONNECTIONS = 1
+PROCESS_CONNECTIONS = 2 * db.POOL_SIZE
+#: More processes would only wait for the disk.
+_MOST_BY_DEFAULT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +79,24 @@ class Shared:
 class Parent:
     """Starts the processes of a device, and starts those again that end."""
 
-    def __init__(self, device: str, listeners: Sequence[tuple[socket.socket, tuple[str, ...]]], processes: int) -> None:
+    def __init__(
+        self,
+        device: str,
+        listeners: Sequence[tuple[socket.socket, tuple[str, ...]]],
+        processes: int,
+        nursery: Nursery | None,
+    ) -> None:
         """Make it.
 
         Args:
             device: its name.
             listeners: sockets that listen, each with the names of the device's connections that it stands for.
             processes: how many.
+            nursery: from which they are forked; None: each is a new interpreter.
         """
         self._device = device
         self._listeners = tuple(listeners)
+        self._nursery = nursery
         self._places = Places.make(processes)
         self._processes = processes
         self._commands: list[Command] = []
@@ -95,7 +119,7 @@ class Parent:
         for one in self._commands:
             supervisor.start(one)
         is_ready = False
-        while not ended.wait(_CHECK_S):
+        while not ended.wait(_LOOK_S if is_ready else _CHECK_S):
             self._sweep()
             supervisor.check()
             if not is_ready and len(self._places.processes()) == self._processes:
@@ -110,16 +134,24 @@ class Parent:
             tuple((listener.fileno(), names) for listener, names in self._listeners), self._places.descriptor
         )
         descriptors = [*(number for number, _ in shared.listeners), shared.places]
-        folder = settings.current().home / "logs"
-        return [
-            Command(
-                f"DICOM process {number} of {self._device}",
-                [*command, shared.told()],
-                folder / f"dicom-{self._device}-process-{number}.log",
+        return [self._process(number, command, shared, descriptors) for number in range(1, self._processes + 1)]
+
+    def _process(self, number: int, command: Sequence[str], shared: Shared, descriptors: Sequence[int]) -> Command:
+        log = settings.current().home / "logs" / f"dicom-{self._device}-process-{number}.log"
+        return ForkedCommand(
+            f"DICOM process {number} of {self._device}",
+            log,
+            nursery=self._nursery,
+            birth=Birth(
+                "workers.dicom:serve_told",
+                NAME,
+                (self._device, shared.told()),
                 descriptors=descriptors,
-            )
-            for number in range(1, self._processes + 1)
-        ]
+                log=str(log),
+                own_session=True,
+            ),
+            arguments=[*command, shared.told()],
+        )
 
     def _sweep(self) -> None:
         """Give back the places of processes that have ended."""
@@ -157,6 +189,18 @@ def _ensure(device: Device, group: FileSystemGroup) -> str | None:
     return None
 
 
+def processes_by_default() -> int:
+    """Return how many processes a device's service has unless it is told: one per core of this machine, at most 4."""
+    return min(_MOST_BY_DEFAULT, os.cpu_count() or 1)
+
+
+def open_nursery() -> Nursery | None:
+    """Fork the nursery, which has what a process needs: before this process has a thread or a connection."""
+    configure_mappers()
+    configuration.read_ahead()
+    return Nursery.open()
+
+
 def prepare() -> None:
     """Prepare the parent: its log, its database connection.
 
@@ -166,7 +210,7 @@ def prepare() -> None:
     """
     logs.set_up()
     url = settings.current().database()
-    db.use(db.make_engine(url, pool_size=1, application_name="arcfleet dicom"))
+    db.use(db.make_engine(url, pool_size=PARENT_CONNECTIONS, application_name="arcfleet dicom"))
     try:
         schema.check(url)
     except (schema.SchemaTooOldError, schema.SchemaTooNewError):
@@ -175,13 +219,13 @@ def prepare() -> None:
         _log.warning("database away, objects are refused until it is back", error=str(error))
 
 
+def serve_told(device: str, told: str) -> None:
+    """Serve as a process that was forked; `told` is what the parent shares."""
+    serve(device, Shared.heard(told))
+
+
 def serve(device: str, shared: Shared) -> None:
     """Take connections in this process until it is told to end."""
-    # Imported here: the parent takes no objects, and is ready earlier without what reads them.
-    from archive.dicom.server import Listener, Server
-    from archive.dicom.store_scp import StoreScp
-    from tasks import stored
-
     logs.set_up()
     device_now(device)  # the first association shall not wait for it
     _raise_descriptor_limit()
@@ -207,6 +251,6 @@ def device_now(name: str) -> Device:
 
 def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -14,7 +14,7 @@ from archive import configuration, db, ledger
 from archive.deletion import deleting, reports
 from archive.storage import unlinking
 from config.device import Cluster, Device, FileSystemGroup
-from tasks import deletions, failover, jobs, purge, stored
+from tasks import alarms, deletions, failover, jobs, purge, stored
 from tasks.control import DEAD_AFTER, HousekeepingJob
 from tasks.deletions import Asked
 from tasks.errors import ConflictError, InvalidError
@@ -45,6 +45,9 @@ _TAKE_OVER_EVERY = timedelta(seconds=5)
 #: How often deletions are canceled whose study was used since.
 _END_EVERY = timedelta(seconds=60)
 
+#: How often waiting tasks are looked for that keep their study no more.
+_TELL_EVERY = timedelta(minutes=10)
+
 #: How often studies to delete are looked for where that is done when a series was stored.
 _WITHOUT_INTERVAL = timedelta(days=1)
 
@@ -73,8 +76,9 @@ def send_due(dispatcher: Dispatcher) -> None:
     """Send the jobs that are due, each once however many beats tick; called by the leader."""
     global _known
     now_wanted = wanted(configuration.current())
-    with db.transaction() as session:
-        if now_wanted != _known:
+    is_known = now_wanted == _known
+    with db.single_statements() if is_known else db.transaction() as session:
+        if not is_known:
             _keep(session, now_wanted)
         due = _take_due(session)
     _known = now_wanted
@@ -98,6 +102,7 @@ def _of(device: Device) -> Iterator[tuple[Key, timedelta]]:
     if device.file_system_groups:
         yield (device.name, "", "check_file_systems"), _CHECK_EVERY
         yield (device.name, "", "end_obsolete_deletions"), _END_EVERY
+        yield (device.name, "", "tell_expired_pins"), _TELL_EVERY
     for group in device.file_system_groups.values():
         if group.schedule_interval is not None:
             yield (device.name, group.id, SCHEDULE_DELETIONS), group.schedule_interval
@@ -203,6 +208,7 @@ JOBS: dict[str, Callable[[Device], str]] = {
     "check_file_systems": _check_file_systems,
     "end_obsolete_deletions": _end_obsolete_deletions,
     "take_over": failover.take_over,
+    "tell_expired_pins": alarms.tell_expired_pins,
     "purge_tasks": purge.purge_tasks,
     "clean_records": purge.clean_records,
 }

@@ -1,4 +1,4 @@
-"""A process that ends with its parent, however the parent ends; and whether one has ended."""
+"""What Linux knows of parents and children: who ends with whom, who gets orphans, and whether one has ended."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import ctypes
 import os
 import signal
 import sys
+from typing import Any
 
 from workers.embedded import child
 
 #: prctl(2): the signal that this process gets when the thread that started it ends.
 _PR_SET_PDEATHSIG = 1
+#: prctl(2): the name of this process, in `ps -o comm`.
+_PR_SET_NAME = 15
+#: prctl(2): orphans below this process become its children.
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def end_with_parent() -> None:
@@ -18,10 +23,19 @@ def end_with_parent() -> None:
     if not sys.platform.startswith("linux"):
         return
     parent = os.getppid()
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of processes below this one whose own parent ends (Linux)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def be_called(name: str) -> None:
+    """Give this process a name for `ps -o comm`, at most 15 characters (Linux)."""
+    _prctl(_PR_SET_NAME, ctypes.create_string_buffer(name.encode()[:15]))
 
 
 def has_ended(pid: int) -> bool:
@@ -29,6 +43,11 @@ def has_ended(pid: int) -> bool:
     if not sys.platform.startswith("linux"):
         return not _answers(pid)
     return not child.is_alive(pid)
+
+
+def _prctl(option: int, value: Any) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")
 
 
 def _answers(pid: int) -> bool:

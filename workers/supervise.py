@@ -35,6 +35,26 @@ class Supervised(Protocol):
         """Return the last line of its log."""
 
 
+class Running(Protocol):
+    """A process of ours that runs, or has ended."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    def exit_code(self) -> int | None:
+        """Return how it ended (negative: by that signal), or None while it runs."""
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it has ended."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until it has ended; False: it has not within the time."""
+
+    def kill(self) -> None:
+        """End it and what it started at once, and wait until all is gone."""
+
+
 class Command:
     """A command that is to run as long as we do."""
 
@@ -50,7 +70,7 @@ class Command:
         self.name = name
         self.log = log
         self._program = child.Program(arguments, log, environment=environment, descriptors=descriptors)
-        self._child: child.Child | None = None
+        self._child: Running | None = None
 
     @property
     def pid(self) -> int | None:
@@ -61,7 +81,10 @@ class Command:
         """Start it; a log that has grown large is put aside first."""
         if self.log.exists() and self.log.stat().st_size > _KEEP_LOG_BYTES:
             self.log.replace(self.log.with_name(self.log.name + ".1"))
-        self._child = child.start(self._program)
+        self._child = self._begin()
+
+    def _begin(self) -> Running:
+        return child.start(self._program)
 
     def exit_code(self) -> int | None:
         """Return how it ended, or None while it runs."""

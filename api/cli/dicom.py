@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from api import addresses
@@ -13,8 +11,6 @@ from archive.errors import NotConfigured
 from tasks.operations import our_device
 from workers import dicom as service
 
-#: More would only wait for the disk.
-_MOST_BY_DEFAULT = 4
 #: Connections that wait until a process takes them.
 _BACKLOG = 512
 
@@ -30,12 +26,13 @@ def dicom(device: str, offset: int, processes: int | None, inherited: str | None
     Example: arcfleet dicom --device archive-a
     """
     if inherited is None:
-        _run(device, offset, processes or min(_MOST_BY_DEFAULT, os.cpu_count() or 1))
+        _run(device, offset, processes or service.processes_by_default())
     else:
         service.serve(device, service.Shared.heard(inherited))
 
 
 def _run(device: str, offset: int, processes: int) -> None:
+    nursery = service.open_nursery()
     service.prepare()
     found = our_device(device)
     places = listening.of(found, offset=offset)
@@ -51,7 +48,7 @@ def _run(device: str, offset: int, processes: int) -> None:
         for address, place in zip(addresses.of_dicom([found], offset=offset), places, strict=True)
     ]
     where = "; ".join(f"{place.host}:{place.port} ({', '.join(place.titles)})" for place in places)
-    service.Parent(device, listeners, processes).run(
+    service.Parent(device, listeners, processes, nursery).run(
         [*program.command(), "dicom", "--device", device, "--inherited"],
         ready=lambda: click.echo(f"arcfleet dicom: {device} listens on {where}"),
         say=_say,

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import click
 from rich.text import Text
 
+from api import words
 from api.cli import connection
 from api.cli.connection import connected
 
@@ -44,10 +45,10 @@ def show(place: str, url: str | None, token_file: Any, *, as_json: bool) -> None
             Text(one["path"]),
             one["status"],
             one["availability"],
-            _size(one["freeBytes"]),
-            _size(one["totalBytes"]),
+            words.size(one["freeBytes"]),
+            words.size(one["totalBytes"]),
             str(one["studies"]),
-            f"{one['markedStudies']} ({_size(one['markedBytes'])})",
+            f"{one['markedStudies']} ({words.size(one['markedBytes'])})",
             Text(one["problem"] or f"healthy at {connection.short(one['checkedAt'])}"),
         )
     connection.show(rows)
@@ -158,14 +159,3 @@ def _path(place: str) -> str:
     if not (device and slash and group):
         raise click.UsageError(f"{place}: expected DEVICE/GROUP, for example archive-a/ONLINE_STORAGE")
     return f"/fs/{quote(device, safe='')}/{quote(group, safe='')}"
-
-
-def _size(number: int | None) -> str:
-    if number is None:
-        return ""
-    size = float(number)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

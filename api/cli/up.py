@@ -20,8 +20,8 @@ from api import addresses, security
 from api.addresses import Address
 from api.cli import program
 from archive import configuration, db, schema
-from archive.dicom import requestor
-from archive.dicom.peer import VERIFICATION, Limits, Peer
+from archive.dicom import echo
+from archive.dicom.peer import Limits, Peer
 from archive.errors import PeerError, PeerRejected
 from config import entries, settings, source
 from config.device import Cluster, Device
@@ -34,6 +34,8 @@ from workers.supervise import Command, Supervisor
 #: An orderly end may take 15 s; the servers get what is left of it.
 _CHILDREN_STOP_S = 11.0
 _CHECK_S = 0.1
+#: The same when all is there.
+_LOOK_S = 0.5
 _TELL_WAITING_S = 30.0
 _ECHO_LIMITS = Limits(connect_s=1, accept_s=2, response_s=2, send_s=2, release_s=1)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -64,12 +66,12 @@ def up(home: str | None, offset: int, devices: str | None, *, only_servers: bool
 
 
 def commands(devices: Iterable[Device], *, offset: int, logs: Path) -> list[Command]:
-    """Return the processes that a cluster needs: a worker and a DICOM service per device, beat and the API."""
+    """Return the processes that a cluster needs: a worker and a DICOM service per device, one each of the others."""
     devices = list(devices)
     move = ["--offset", str(offset)]
     receiving = {address.owner for address in addresses.of_dicom(devices, offset=offset)}
     wanted = {f"worker {device.name}": ["worker", "--device", device.name] for device in devices}
-    wanted |= {"beat": ["beat"], "api": ["api", *move]}
+    wanted |= {"intake": ["intake"], "beat": ["beat"], "api": ["api", *move], "flower": ["flower", *move]}
     wanted |= {f"dicom {name}": ["dicom", "--device", name, *move] for name in sorted(receiving)}
     begin = program.command()
     return [
@@ -188,7 +190,12 @@ def _devices(given: Settings, cluster: Cluster) -> list[Device]:
 def _listening(given: Settings, cluster: Cluster, offset: int) -> list[Address]:
     own = addresses.own_address(given, offset=offset)
     devices = _devices(given, cluster)
-    return [*addresses.of_api(own, devices, offset=offset), *addresses.of_dicom(devices, offset=offset)]
+    flower = addresses.flower_address(given, offset=offset)
+    return [
+        *addresses.of_api(own, devices, offset=offset),
+        flower,
+        *addresses.of_dicom(devices, offset=offset),
+    ]
 
 
 def _write_run_file(home: Path, servers: Servers, offset: int, listening: Sequence[Address]) -> None:
@@ -202,8 +209,11 @@ def _write_run_file(home: Path, servers: Servers, offset: int, listening: Sequen
             broker_url=servers.valkey.url if servers.valkey else None,
             postgres_socket=str(servers.postgres.socket) if servers.postgres else None,
             valkey_socket=str(servers.valkey.socket) if servers.valkey else None,
-            api_urls=tuple(address.url for address in listening if address.ae_title is None),
+            api_urls=tuple(
+                address.url for address in listening if address.ae_title is None and address.owner != addresses.FLOWER
+            ),
             dicom_urls=tuple(address.url for address in listening if address.ae_title is not None),
+            flower_url=next((address.url for address in listening if address.owner == addresses.FLOWER), None),
         )
     )
 
@@ -237,8 +247,7 @@ def _answers(client: httpx.Client, address: Address) -> bool:
 
 def _answers_echo(peer: Peer) -> bool:
     try:
-        with requestor.associate(peer, peer.ae_title, [VERIFICATION], _ECHO_LIMITS) as association:
-            return association.echo().is_success
+        return echo.ask(peer, peer.ae_title, _ECHO_LIMITS).is_success
     except PeerRejected as refused:
         return not refused.is_transient  # an AE that takes calls of certain others only, but it is there
     except PeerError:
@@ -248,7 +257,7 @@ def _answers_echo(peer: Peer) -> bool:
 def _supervise_for_ever(supervisor: Supervisor) -> None:
     while True:
         supervisor.check()
-        time.sleep(_CHECK_S)
+        time.sleep(_LOOK_S)
 
 
 def _ready(urls: Sequence[str]) -> None:

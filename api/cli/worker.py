@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from pathlib import Path
 
 import click
@@ -12,11 +10,10 @@ import click
 from archive import schema
 from config import settings
 from tasks.operations import our_device
-from workers import logs
-from workers.supervise import Command, Supervisor
+from workers import pair
 
-#: Seconds that both nodes may take to hand their tasks back and end.
-_STOP_S = 10.0
+#: Between two signs of life that Flower hears; by its own default of 2 s it takes a worker for dead after 4.
+_EVENTS_EVERY_S = "5"
 
 
 @click.command()
@@ -32,27 +29,19 @@ def worker(device: str, concurrency: int | None) -> None:
     schema.check(settings.current().database())
     settings.current().broker()
     found = our_device(device)
-    logs.set_up()
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    supervisor = Supervisor(lambda line: click.echo(line, err=True))
-    for command in commands(found.name, concurrency):
-        supervisor.start(command)
-    while not ended.wait(0.2):
-        supervisor.check()
-    supervisor.stop(timeout_s=_STOP_S)
+    pair.become(found.name, commands(found.name, concurrency))
 
 
-def commands(device: str, concurrency: int | None) -> list[Command]:
+def commands(device: str, concurrency: int | None) -> list[pair.Node]:
     """Return the commands of the two nodes."""
     base = [*_celery(), "-A", "workers.app", "worker", "--device", device]
     base += ["--without-mingle", "--without-gossip", "--loglevel", settings.current().log]
+    base += ["--heartbeat-interval", _EVENTS_EVERY_S]
     size = ["--concurrency", str(concurrency)] if concurrency else []
     logs_folder = settings.current().home / "logs"
     return [
-        Command(f"worker {device}", [*base, *size], logs_folder / f"node-{device}.log"),
-        Command(f"housekeeping {device}", [*base, "--housekeeping"], logs_folder / f"node-{device}-housekeeping.log"),
+        pair.Node(f"worker {device}", [*base, *size], logs_folder / f"node-{device}.log"),
+        pair.Node(f"housekeeping {device}", [*base, "--housekeeping"], logs_folder / f"node-{device}-housekeeping.log"),
     ]
 
 

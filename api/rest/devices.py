@@ -18,7 +18,7 @@ from api.rest.changes import SCHEDULED_TIME
 from api.rest.parameters import Given, Parameter, flag
 from api.security import Caller, Operator, Reader
 from archive import configuration, db
-from config import settings, urls
+from config import archive_service, settings
 from config.device import Device
 from tasks import circumstances, failover, pausing, slots
 from tasks.control import DEAD_AFTER, Pause, WorkerNode
@@ -155,7 +155,7 @@ def _listed(device: Device, seen: _Seen, zone: tzinfo) -> dict[str, Any]:
         "dicomInstalled": device.installed,
         "hasArcDevExt": device.is_archive,
         "foreign": device.is_archive and not device.is_ours,
-        "url": urls.of_archive(device),
+        "url": archive_service.url_of(device),
         **(_life(device, seen, zone) if device.is_ours else {}),
     }
     return {name: value for name, value in values.items() if value is not None}

@@ -21,7 +21,7 @@ from api.answers import BadRequest, Busy, RequestError
 from api.rest.parameters import Given
 from api.security import Caller, is_loopback
 from archive import configuration, db
-from config import settings, urls
+from config import archive_service, settings
 from config.device import Device
 from tasks.control import ClusterIdentity
 
@@ -82,7 +82,7 @@ def forwarded(request: Request, caller: Caller, given: Given) -> Response | None
         )
     own = _cluster_id()
     before = [one.strip() for one in ",".join(request.headers.getlist(CAME_THROUGH)).split(",") if one.strip()]
-    base = urls.of_archive(device)
+    base = archive_service.url_of(device)
     if own in before:
         raise Circle(
             f"Device: {device.name} is not run by cluster {own}, and the request has been here before; "
@@ -91,7 +91,7 @@ def forwarded(request: Request, caller: Caller, given: Given) -> Response | None
     if base is None:
         raise Unreachable(
             f"Device: {device.name} cannot be reached: its URL cannot be derived, expected a web application of class "
-            f"{urls.ARCHIVE_SERVICE_CLASS} with an installed HTTP connection"
+            f"{archive_service.SERVICE_CLASS} with an installed HTTP connection"
         )
     query = answers.without_token(request)
     target = base + request.url.path[_end_of_base(request) :] + (f"?{query}" if query else "")

@@ -136,11 +136,6 @@ def _look(order: Order, device_name: str, conditions: Conditions) -> _Look:
     return _Look(disks, _now_s())
 
 
-def _moved(order: Order, look: _Look, conditions: Conditions, after_step: files.Step) -> model.StudyDeletion | None:
-    """Move the study in a transaction that is repeated while the database is away; None: the look is too old now."""
-    return db.insist(lambda session: _move(session, order, look, conditions, after_step))
-
-
 def _begun(session: Session, task_id: int) -> model.StudyDeletion | None:
     return session.scalars(select(model.StudyDeletion).where(model.StudyDeletion.task_id == task_id)).one_or_none()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
@@ -64,8 +64,7 @@ def read(
     """
     rows = _ledger_rows(session, places)
     systems = {one.id: one for one in session.scalars(select(model.FileSystem)).all()}
-    counting = [number for number, one in systems.items() if _may_hold_copies(one) and _is_healthy(number, disks)]
-    held = _held(session, places, counting, disks)
+    held = _held(session, places, [one.id for one in counting(systems.values(), disks)], disks)
     pins = outside.pins(session, {row.study_uid for row in rows})
     marks = outside.marks(session, {row.mark_task_id for row in rows if row.mark_task_id is not None})
     found = {}
@@ -90,6 +89,11 @@ def read(
             missing=disks.missing,
         )
     return found
+
+
+def counting(systems: Iterable[model.FileSystem], disks: Disks) -> list[model.FileSystem]:
+    """Return the file systems whose copies count."""
+    return [one for one in systems if _may_hold_copies(one) and _is_healthy(one.id, disks)]
 
 
 def is_verified() -> ColumnElement[bool]:

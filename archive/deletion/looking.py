@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, aliased
 from archive import db, errors, model
 from archive.deletion import gathering, reports
 from archive.deletion.gathering import Disks
-from archive.storage import files, health
+from archive.storage import answers, files, health
 from archive.storage.file_systems import reachable_by
 
 #: Copies whose findings are noted at once.
@@ -108,18 +108,18 @@ def _look(copy: _Copy, at: model.FileSystem, system: model.FileSystem, check: Ca
     check()
     path = Path(at.path) / copy.path
     try:
-        found = os.lstat(files.within(Path(at.path), copy.path))
+        found = answers.ask(at.path, lambda: os.lstat(files.within(Path(at.path), copy.path)))
         if not stat.S_ISREG(found.st_mode):
             return _Found(copy, f"{path} is no plain file")
         if found.st_size != copy.size_bytes:
             text = f"{path}: {found.st_size} bytes, expected {copy.size_bytes}"
             return _Found(copy, text, model.FileStatus.DIFFERS)
-        if _is_same(found, Path(system.path) / copy.ours):
+        if answers.ask(system.path, lambda: _is_same(found, Path(system.path) / copy.ours)):
             return _Found(copy, f"{path} is the file itself that shall go, under another name")
         if copy.is_verified:
             return _Found(copy)
         digest = _digest(path, check)
-    except errors.UnsafePath as exc:
+    except (errors.UnsafePath, errors.NoAnswer) as exc:
         return _Found(copy, str(exc))
     except FileNotFoundError as exc:
         return _Found(copy, f"{path}: {exc.strerror}", model.FileStatus.MISSING)

@@ -67,7 +67,7 @@ _CANDIDATES = text(
     """
     SELECT found.* FROM unnest(CAST(:systems AS bigint[])) AS asked (id) CROSS JOIN LATERAL (
         SELECT access_time, study_id, file_system_id, coalesce(mark_task_id, 0) FROM study_on_file_system
-        WHERE file_system_id = asked.id AND access_time < :before
+        WHERE file_system_id = asked.id AND access_time < :before AND kept_premise = 0
           AND (CAST(:after_time AS timestamptz) IS NULL
                OR (access_time, study_id, file_system_id) > (:after_time, :after_study, :after_system))
         ORDER BY access_time, study_id LIMIT :number
@@ -81,6 +81,8 @@ def candidates(
     session: Session, file_system_ids: Collection[int], before: datetime, after: Candidate | None, number: int
 ) -> list[Candidate]:
     """Return the next studies on these file systems that nobody used since `before`, oldest access first.
+
+    Those of which an earlier look remembers that they are kept are left out.
 
     Args:
         session: the transaction.
@@ -98,6 +100,13 @@ def candidates(
         "number": number,
     }
     return [Candidate(*row) for row in session.execute(_CANDIDATES, values)]
+
+
+def count(session: Session, file_system_id: int, before: datetime, most: int) -> int:
+    """Return how many studies on a file system nobody used since `before`, at most so many."""
+    table = model.StudyOnFileSystem
+    old = select(table.study_id).where(table.file_system_id == file_system_id, table.access_time < before).limit(most)
+    return session.scalars(select(func.count()).select_from(old.subquery())).one()
 
 
 def of_study(session: Session, study_uid: str, file_system_ids: Collection[int]) -> list[Candidate]:

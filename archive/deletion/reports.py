@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from archive import db, model
-from archive.storage import health
+from archive import db, errors, model
+from archive.storage import answers, health
 
 #: After so long a report says nothing any more; its owner looks far more often.
 COUNTS_FOR = timedelta(minutes=2)
+
+#: File systems that are looked at side by side.
+_AT_ONCE = 16
 
 #: A report from the future says as little: the clock of the database was set back since.
 _IS_FRESH = model.FileSystemReport.checked_at.between(func.now() - COUNTS_FOR, func.now() + COUNTS_FOR)
@@ -24,14 +27,17 @@ _IS_FRESH = model.FileSystemReport.checked_at.between(func.now() - COUNTS_FOR, f
 def look(device_name: str) -> dict[str, str | None]:
     """Look at the file systems of a device, on a machine that mounts them, and report what is found.
 
+    They are looked at side by side: one that hangs is reported as that, and holds up no other.
+
     Returns the path of each with why it is not healthy, or None.
     """
     with db.transaction() as session:
         owned = session.scalars(select(model.FileSystem).where(model.FileSystem.owner_device == device_name)).all()
+    in_order = sorted(owned, key=lambda one: one.path)
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="look") as threads:
+        states = list(threads.map(_state_of, in_order))
     found = {}
-    for file_system in sorted(owned, key=lambda one: one.path):
-        problem = health.problem_of(file_system)
-        free, total = _space(Path(file_system.path)) if problem is None else (None, None)
+    for file_system, (problem, free, total) in zip(in_order, states, strict=True):
         values = {"checked_at": func.now(), "problem": problem, "free_bytes": free, "total_bytes": total}
         statement = insert(model.FileSystemReport).values(file_system_id=file_system.id, **values)
         with db.transaction() as session:
@@ -64,7 +70,18 @@ def _unseen(file_system: model.FileSystem) -> str:
     )
 
 
-def _space(root: Path) -> tuple[int | None, int | None]:
+def _state_of(file_system: model.FileSystem) -> tuple[str | None, int | None, int | None]:
+    """Return why a file system is not healthy, or None and its free and total bytes."""
+    problem = health.problem_of(file_system)
+    if problem is not None:
+        return problem, None, None
+    try:
+        return None, *answers.ask(file_system.path, lambda: _space(file_system.path))
+    except errors.NoAnswer as exc:
+        return str(exc), None, None
+
+
+def _space(root: str) -> tuple[int | None, int | None]:
     try:
         found = os.statvfs(root)
     except OSError:

@@ -10,6 +10,9 @@ from enum import StrEnum
 from archive.model import FileSystemStatus
 from config.device import FileSystemGroup
 
+#: Name of the rule that keeps all studies of a file system at once.
+HEALTHY = "file system healthy"
+
 
 class Trigger(StrEnum):
     """Why a study is looked at."""
@@ -116,6 +119,9 @@ class Rule:
     finding: Callable[[Facts, Terms], str | None]
     #: Asked also for a study that somebody names.
     always: bool = True
+    #: How long it keeps a study that it keeps now, unless a trigger of the database tells that something happened to
+    #: that, or the premise of the look does not hold any more; see `remembering`.
+    holds_for: timedelta = timedelta(0)
 
 
 def terms_of(group: FileSystemGroup, device_name: str, trigger: Trigger) -> Terms:
@@ -140,6 +146,12 @@ def classify(facts: Facts, terms: Terms) -> Deletable | Kept:
         if finding is not None
     )
     return Kept(kept_by) if kept_by else Deletable(tuple(rule.name for rule in asked))
+
+
+def holds_for(kept: Kept) -> timedelta:
+    """Return how long a study surely stays kept: one rule that keeps it is enough."""
+    keeping = {reason.rule for reason in kept.reasons}
+    return max(rule.holds_for for rule in RULES if rule.name in keeping)
 
 
 def remaining(facts: Facts) -> list[str]:
@@ -239,15 +251,18 @@ def _span(span: timedelta) -> str:
     return str(span).removesuffix(", 0:00:00")
 
 
+#: Of what the database tells each change of: so long what nobody has thought of can do harm.
+LONG = timedelta(days=7)
+
 #: In the order in which reasons are listed; a new rule is one line here.
 RULES: tuple[Rule, ...] = (
-    Rule("file system healthy", _unhealthy),
+    Rule(HEALTHY, _unhealthy),
     Rule("file system writable", _not_writable),
-    Rule("not being received", _receiving),
-    Rule("not protected", _protected),
+    Rule("not being received", _receiving, holds_for=LONG),
+    Rule("not protected", _protected, holds_for=LONG),
     Rule("not pinned", _pinned),
-    Rule("not marked", _marked),
+    Rule("not marked", _marked, holds_for=LONG),
     Rule("not accessed", _accessed, always=False),
-    Rule("copy in group", _copy_missing, always=False),
-    Rule("not the last copy", _last_copy),
+    Rule("copy in group", _copy_missing, always=False, holds_for=LONG),
+    Rule("not the last copy", _last_copy, holds_for=LONG),
 )

@@ -13,20 +13,24 @@ import os
 import struct
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 #: Connections without an association that one process keeps; one is closed for one more.
 MOST_SILENT = 128
 #: Associations that all processes of a device can have, whatever its configuration says.
 MOST_ASSOCIATIONS = 1024
 
-#: Process id, kind, remote address as IPv6.
-_ENTRY = struct.Struct("=II16s")
+#: Process id, kind, remote address as IPv6, when it last stored something (seconds of the monotonic clock, which all
+#: processes of a machine share), and whether it shall leave.
+_ENTRY = struct.Struct("=II16sdI")
+_STORED_AT = struct.Struct("=d")
+_OFFSET_OF_STORED_AT = 24
 _NOWHERE = bytes(16)
 
 
@@ -37,6 +41,14 @@ class _Kind(IntEnum):
     PROCESS = 1
     CONNECTION = 2
     ASSOCIATION = 3
+
+
+class _Entry(NamedTuple):
+    pid: int
+    kind: int
+    address: bytes
+    stored_at: float = 0.0
+    shall_leave: int = 0
 
 
 class Places:
@@ -63,11 +75,11 @@ class Places:
 
     def processes(self) -> set[int]:
         """Return the ids of the processes that have joined."""
-        return {pid for pid, kind, _ in self._entries() if kind == _Kind.PROCESS}
+        return {entry.pid for entry in self._entries() if entry.kind == _Kind.PROCESS}
 
     def is_fuller(self) -> bool:
         """Tell whether another process has fewer connections than this one."""
-        loads = Counter(pid for pid, kind, _ in self._entries() if kind != _Kind.FREE)
+        loads = Counter(entry.pid for entry in self._entries() if entry.kind != _Kind.FREE)
         return loads[self._pid] > min(loads.values(), default=0)
 
     def enter(self, address: str) -> int | None:
@@ -90,14 +102,41 @@ class Places:
         limit = self.most(limit)
         with self._changing():
             entries = self._entries()
-            address = entries[number][2]
-            others = [entry[2] for entry in entries if entry[1] == _Kind.ASSOCIATION]
+            address = entries[number].address
+            others = [entry.address for entry in entries if entry.kind == _Kind.ASSOCIATION]
             if len(others) >= limit:
                 return f"{len(others)} associations are open, at most {limit} may be"
             if others.count(address) >= per_address:
                 return f"{others.count(address)} associations of its address are open, at most {per_address} may be"
             self._write(number, _Kind.ASSOCIATION, address)
         return None
+
+    def stored(self, number: int) -> None:
+        """Note that an association stores something; costs a few microseconds."""
+        place = number * _ENTRY.size + _OFFSET_OF_STORED_AT
+        os.pwrite(self.descriptor, _STORED_AT.pack(time.monotonic()), place)
+
+    def make_room(self, *, limit: int, after_s: float) -> bool:
+        """Tell the association to leave that has stored nothing for the longest time; return whether one leaves.
+
+        Args:
+            limit: associations that there may be; while there are fewer, nobody has to leave.
+            after_s: who has stored something, or begun, so many seconds ago or later is left alone.
+        """
+        latest = time.monotonic() - after_s
+        with self._changing():
+            found = [(one.stored_at, n, one) for n, one in enumerate(self._entries()) if one.kind == _Kind.ASSOCIATION]
+            if any(one.shall_leave for *_, one in found):
+                return True
+            if len(found) < self.most(limit) or min(found)[0] > latest:
+                return False
+            _, number, entry = min(found)
+            os.pwrite(self.descriptor, _ENTRY.pack(*entry._replace(shall_leave=1)), number * _ENTRY.size)
+        return True
+
+    def told_to_leave(self) -> list[int]:
+        """Return the numbers of this process's associations that shall leave."""
+        return [n for n, one in enumerate(self._entries()) if one.shall_leave and one.pid == self._pid]
 
     def leave(self, number: int) -> None:
         """Give a place back."""
@@ -107,13 +146,13 @@ class Places:
     def sweep(self, alive: Collection[int]) -> None:
         """Give back the places of all processes but these."""
         with self._changing():
-            for number, (pid, kind, _) in enumerate(self._entries()):
-                if kind != _Kind.FREE and pid not in alive:
+            for number, entry in enumerate(self._entries()):
+                if entry.kind != _Kind.FREE and entry.pid not in alive:
                     self._write(number, _Kind.FREE, _NOWHERE)
 
     def _take(self, kind: _Kind, address: bytes) -> int | None:
         with self._changing():
-            number = next((n for n, entry in enumerate(self._entries()) if entry[1] == _Kind.FREE), None)
+            number = next((n for n, entry in enumerate(self._entries()) if entry.kind == _Kind.FREE), None)
             if number is not None:
                 self._write(number, kind, address)
         return number
@@ -128,11 +167,12 @@ class Places:
             finally:
                 fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
 
-    def _entries(self) -> list[tuple[int, int, bytes]]:
-        return list(_ENTRY.iter_unpack(os.pread(self.descriptor, self._size, 0)))
+    def _entries(self) -> list[_Entry]:
+        return [_Entry(*one) for one in _ENTRY.iter_unpack(os.pread(self.descriptor, self._size, 0))]
 
     def _write(self, number: int, kind: _Kind, address: bytes) -> None:
-        os.pwrite(self.descriptor, _ENTRY.pack(self._pid, kind, address), number * _ENTRY.size)
+        entry = _Entry(self._pid, kind, address, time.monotonic())
+        os.pwrite(self.descriptor, _ENTRY.pack(*entry), number * _ENTRY.size)
 
 
 def _packed(address: str) -> bytes:

@@ -7,26 +7,35 @@ import errno
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from selectors import EVENT_READ, DefaultSelector
 
 import structlog
 
 from archive.dicom import admission, listening
-from archive.dicom.acceptor import AcceptorLimits, Proposal, Rejection, Services, converse
+from archive.dicom.acceptor import AcceptorLimits, Proposal, Rejection, Services, StoreRequest, converse
 from archive.dicom.places import MOST_SILENT, Places
+from archive.dicom.status import Status
 from config.device import Device, NetworkConnection
 
 _log = structlog.get_logger()
 
-#: How long the accept loop may not notice that it is to end.
-_LOOK_S = 0.1
 #: How long a process that has more connections than another leaves a new one to it.
 _COURTESY_S = 0.005
 #: Pause when the system has no descriptor or memory for a connection.
 _SHORTAGE_S = 0.1
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+#: How often a process looks whether one of its associations shall leave for another one.
+_LEAVE_LOOK_S = 0.5
+#: How often whoever waits for room looks whether there is some.
+_ROOM_LOOK_S = 0.1
+#: How long one that finds no place waits until another has left.
+_ROOM_S = 2.0
+#: Who has stored something within this time leaves for nobody.
+_PRODUCTIVE_S = 60.0
+#: So many bytes of an object count as something stored.
+_SOMETHING = 1 << 20
 #: What associations may take to end after they were told to: the object in flight.
 _END_S = 3.5
 
@@ -80,13 +89,19 @@ class Server:
         self._device = device
         self._services = services
         self._stopping = threading.Event()
+        self._woken, self._wake = socket.socketpair()
+        self._wake.setblocking(False)
         self._changed = threading.Condition()
         #: In the order in which they came.
         self._visits: list[_Visit] = []
+        self._looked_at = 0.0
 
     def stop(self) -> None:
         """Ask for the end: nobody new is taken, and each association ends behind its object in flight."""
         self._stopping.set()
+        # A signal alone does not end a wait: Python goes on with it.
+        with contextlib.suppress(OSError):
+            self._wake.send(b"!")
 
     def serve(self) -> bool:
         """Take connections until `stop`; return whether all associations ended in time then."""
@@ -94,12 +109,16 @@ class Server:
         with DefaultSelector() as selector:
             for listener in self._listeners:
                 selector.register(listener.socket, EVENT_READ, listener)
+            selector.register(self._woken, EVENT_READ)
             while not self._stopping.is_set():
-                waiting = selector.select(_LOOK_S)
+                # Nobody is here who could be told to leave: then a connection or the end is waited for.
+                ready = selector.select(_LEAVE_LOOK_S if self._visits else None)
+                waiting = [key.data for key, _ in ready if key.data is not None]
                 if waiting and self._places.is_fuller():
                     time.sleep(_COURTESY_S)
-                for key, _ in waiting:
-                    self._accept(key.data)
+                for listener in waiting:
+                    self._accept(listener)
+                self._let_leave()
         return self._end()
 
     def _accept(self, listener: Listener) -> None:
@@ -158,7 +177,7 @@ class Server:
             _log.warning("association rejected", reason=refused.text)
             return refused.rejection
         visit.is_admitted = True
-        return self._services(device, proposal)
+        return _Noted(self._services(device, proposal), lambda: self._places.stored(visit.place))
 
     def _refusal(self, visit: _Visit, device: Device, proposal: Proposal) -> admission.Refusal | None:
         if self._stopping.is_set():
@@ -167,7 +186,13 @@ class Server:
         if refused is not None:
             return refused
         limit = self._places.most(device.max_open_associations)
-        lack = self._places.associate(visit.place, limit=limit, per_address=admission.most_of_one_address(limit))
+        of_address = admission.most_of_one_address(limit)
+        until = time.monotonic() + _ROOM_S
+        while (lack := self._places.associate(visit.place, limit=limit, per_address=of_address)) is not None:
+            # Who keeps a place without storing anything has it only as long as nobody needs it.
+            if time.monotonic() > until or not self._places.make_room(limit=limit, after_s=_PRODUCTIVE_S):
+                break
+            self._stopping.wait(_ROOM_LOOK_S)
         return None if lack is None else admission.Refusal(admission.LOCAL_LIMIT_EXCEEDED, lack)
 
     def _close_silent(self, why: str, *, keep: int) -> None:
@@ -177,6 +202,20 @@ class Server:
             for number in admission.to_close([visit.address[0] for visit in silent], keep):
                 visit = silent[number]
                 visit.closed_because = why
+                with contextlib.suppress(OSError):  # it is gone already
+                    visit.connection.shutdown(socket.SHUT_RDWR)
+
+    def _let_leave(self) -> None:
+        """Close the associations of this process that shall leave for others."""
+        now = time.monotonic()
+        if not self._visits or now - self._looked_at < _LEAVE_LOOK_S:
+            return
+        self._looked_at = now
+        leaving = set(self._places.told_to_leave())
+        with self._changed:
+            for visit in [one for one in self._visits if one.place in leaving]:
+                _log.warning("association closed for another, it has stored nothing for the longest time",
+                             address=visit.address[0], calling=visit.proposal and visit.proposal.calling)  # fmt: skip
                 with contextlib.suppress(OSError):  # it is gone already
                     visit.connection.shutdown(socket.SHUT_RDWR)
 
@@ -193,6 +232,32 @@ class Server:
         self._close_silent("closed by us: told to stop", keep=0)
         with self._changed:
             return self._changed.wait_for(lambda: not self._visits, timeout=_END_S)
+
+
+class _Noted:
+    """The services of an association; notes when they store something."""
+
+    def __init__(self, services: Services, note: Callable[[], None]) -> None:
+        self._services = services
+        self._note = note
+        self.echo = services.echo
+        self.close = services.close
+
+    def store(self, request: StoreRequest) -> Status:
+        """Store an object; a large one counts while it comes."""
+        status = self._services.store(replace(request, chunks=self._noted(request.chunks)))
+        if status.is_success:
+            self._note()
+        return status
+
+    def _noted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        received = 0
+        for chunk in chunks:
+            received += len(chunk)
+            if received >= _SOMETHING:
+                received = 0
+                self._note()
+            yield chunk
 
 
 def _limits(connection: NetworkConnection) -> AcceptorLimits:

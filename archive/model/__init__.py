@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archive.model.deletions import FileSystemReport, StudyDeletion, StudyProtection
+from archive.model.deletions import DeletionPremise, FileSystemReport, StudyDeletion, StudyProtection
 from archive.model.files import (
     AVAILABILITY_RANK,
     GOOD_FILES,
@@ -23,6 +23,7 @@ __all__ = [
     "GOOD_FILES",
     "Availability",
     "BytesReceived",
+    "DeletionPremise",
     "File",
     "FileStatus",
     "FileSystem",

@@ -59,6 +59,32 @@ class StudyProtection(Base):
     since: Mapped[datetime] = columns.instant("When it was protected")
 
 
+class DeletionPremise(Base):
+    """Under which terms, and with which disks in reach, looks found that studies are kept.
+
+    What was found holds as long as the terms are the same and no disk counts that did not count then: fewer copies
+    free no study.
+    """
+
+    __tablename__ = "deletion_premise"
+    __table_args__ = (
+        Index(None, "device", "group_id"),
+        {"comment": "Premises of what looks found; those that nobody has used for long are removed"},
+    )
+
+    id: Mapped[int] = columns.number("Number of the premise")
+    device: Mapped[str] = mapped_column(comment="The device that looked")
+    group_id: Mapped[str] = mapped_column(comment="The file-system group that it looked at")
+    terms: Mapped[str] = mapped_column(comment="What the rules asked for, as far as it matters for copies")
+    counting: Mapped[list[str]] = mapped_column(
+        ARRAY(String), comment="File systems whose copies counted: number:device/group"
+    )
+    mounted: Mapped[list[str]] = mapped_column(
+        ARRAY(String), comment="Those of them whose copies counted without being verified lately"
+    )
+    used_at: Mapped[datetime] = columns.instant("When a look last found it to be its own")
+
+
 class FileSystemReport(Base):
     """What the owner of a file system last saw of it: all that others can know of a disk that they do not mount."""
 

@@ -160,6 +160,9 @@ class File(Base):
     )
 
 
+_IS_KEPT = text("kept_premise <> 0")
+
+
 class StudyOnFileSystem(Base):
     """When a study was last used on a file system, and whether it is marked for deletion there."""
 
@@ -168,6 +171,17 @@ class StudyOnFileSystem(Base):
         Index(None, "file_system_id", "access_time"),
         Index("ix_study_on_file_system_marked", "file_system_id", postgresql_where=text("marked_at IS NOT NULL")),
         Index(None, "mark_task_id", postgresql_where=text("mark_task_id IS NOT NULL")),
+        Index(
+            "ix_study_on_file_system_to_judge",
+            "file_system_id",
+            "access_time",
+            "study_id",
+            postgresql_where=text("kept_premise = 0"),
+        ),
+        Index("ix_study_on_file_system_premise", "kept_premise", postgresql_where=text("kept_premise <> 0")),
+        Index(
+            "ix_study_on_file_system_kept", "file_system_id", "kept_until", postgresql_where=text("kept_premise <> 0")
+        ),
         {"comment": "Ledger of access per study and file system; carries the mark of the deleter"},
     )
 
@@ -184,6 +198,15 @@ class StudyOnFileSystem(Base):
         BigInteger, comment="DELETE_STUDY task of the mark; it counts only while that task is not done"
     )
     mark_bytes: Mapped[int | None] = mapped_column(BigInteger, comment="Bytes that its deletion will free")
+    kept_premise: Mapped[int] = mapped_column(
+        BigInteger,
+        server_default=text("0"),
+        comment="Row of deletion_premise under which a look found that rules keep it; 0: the next look judges it",
+    )
+    kept_until: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True), comment="When that is to be looked at again at the latest"
+    )
+    kept_because: Mapped[str | None] = mapped_column(comment="The rules that keep it, with commas between")
 
 
 class BytesReceived(Base):

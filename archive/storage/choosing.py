@@ -14,7 +14,7 @@ from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from archive import db, errors, model
-from archive.storage import health, mounts
+from archive.storage import answers, health, mounts
 from config.device import FileSystemGroup
 
 #: Seconds for which the list of file systems is taken as known; another process may change it meanwhile.
@@ -59,9 +59,9 @@ class Chooser:
         known = self._known
         if known is None or not self._is_good(known):
             with self._lock:
-                # Another thread may have looked while this one waited.
+                # Another thread may have looked while this one waited; to look again could hang, with the lock.
                 known = self._known if self._known is not known else None
-                if known is None or not self._is_good(known):
+                if known is None or not self._is_recent(known):
                     known = self._known = self._find({})
         return known.file_system
 
@@ -89,6 +89,16 @@ class Chooser:
             NotMounted: that was unmounted, or another disk mounted there, since.
         """
         self._mounts.require(file_system, disk)
+
+    def require_space(self, file_system: model.FileSystem) -> None:
+        """See that the group's minimum is still free on a file system; costs a few microseconds.
+
+        Raises:
+            NoSpace: it is not.
+        """
+        problem = space_problem_of(file_system, self.group)
+        if problem is not None:
+            raise errors.NoSpace(problem)
 
     def forget(self) -> None:
         """Read the list anew for the next object: it was changed by this process."""
@@ -130,31 +140,26 @@ class Chooser:
         if row.availability not in _TAKES_OBJECTS:
             return f"File system {row.path}: is {row.availability}, expected ONLINE or NEARLINE"
         unhealthy = health.problem_of(row) if probe else health.marker_problem_of(row)
-        return unhealthy or self._space_problem_of(row)
-
-    def _space_problem_of(self, row: model.FileSystem) -> str | None:
+        if unhealthy is not None:
+            return unhealthy
         try:
-            found = os.statvfs(row.path)
-        except OSError as exc:
-            return f"File system {row.path}: its free space cannot be read: {exc.strerror}"
-        minimum = self.group.minimum_free_disk_space
-        free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-        if minimum is not None and free < minimum.bytes_of(total):
-            return f"File system {row.path}: {free} bytes are free, expected {minimum.text}"
-        # File systems that make inodes as they need them count none.
-        if found.f_files and not found.f_favail:
-            return f"File system {row.path}: no inode is free"
-        return None
+            return answers.ask(row.path, lambda: space_problem_of(row, self.group))
+        except errors.NoAnswer as exc:
+            return str(exc)
 
     def _is_good(self, known: _Known) -> bool:
         """Tell whether a file system is what it was when it was read; costs a few microseconds."""
         root = known.file_system.path
         return (
-            time.monotonic() - known.read_at < self._recheck_s
+            self._is_recent(known)
+            and not answers.hangs(root)
             and mounts.identity(root) == known.marker
             and not os.path.lexists(f"{root}/{health.MOUNT_FAILED}")
-            and self._space_problem_of(known.file_system) is None
+            and space_problem_of(known.file_system, self.group) is None
         )
+
+    def _is_recent(self, known: _Known) -> bool:
+        return time.monotonic() - known.read_at < self._recheck_s
 
     def _switch(self, old: model.FileSystem | None, new: model.FileSystem, lacking: dict[int, str]) -> bool:
         """Make another file system the current one, unless the group was changed since it was read."""
@@ -175,6 +180,22 @@ class Chooser:
 
     def _name(self) -> str:
         return f"Group {self.group.id} of device {self.device_name}"
+
+
+def space_problem_of(row: model.FileSystem, group: FileSystemGroup) -> str | None:
+    """Return why a file system has no room for an object by the rules of its group, None if it has."""
+    try:
+        found = os.statvfs(row.path)
+    except OSError as exc:
+        return f"File system {row.path}: its free space cannot be read: {exc.strerror}"
+    minimum = group.minimum_free_disk_space
+    free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    if minimum is not None and free < minimum.bytes_of(total):
+        return f"File system {row.path}: {free} bytes are free, expected {minimum.text}"
+    # File systems that make inodes as they need them count none.
+    if found.f_files and not found.f_favail:
+        return f"File system {row.path}: no inode is free"
+    return None
 
 
 def chain_after(rows: Sequence[model.FileSystem], current: model.FileSystem | None) -> Iterator[model.FileSystem]:
@@ -215,7 +236,8 @@ def _status_problem_of(row: model.FileSystem) -> str | None:
 
 
 def _known(file_system: model.FileSystem) -> _Known:
-    return _Known(file_system, mounts.identity(file_system.path), time.monotonic())
+    root = file_system.path
+    return _Known(file_system, answers.ask(root, lambda: mounts.identity(root)), time.monotonic())
 
 
 def _read(device_name: str, group_id: str) -> list[model.FileSystem]:

@@ -105,7 +105,7 @@ class Copier:
     def _has(self, session: Session, item: StoredObject) -> bool:
         """Tell whether a good copy with the same bytes lies in the group; one that is lost is marked."""
         copies = self._copies_of(session, item)
-        lost = [row.id for row in copies if not presence.is_there(f"{row.root}/{row.path}", row.size_bytes)]
+        lost = [row.id for row in copies if not presence.is_there(row.root, f"{row.root}/{row.path}", row.size_bytes)]
         if presence.mark_lost(session, lost, self._chooser.device_name):
             copies = self._copies_of(session, item)
         return bool(copies)

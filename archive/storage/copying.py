@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -32,8 +31,11 @@ def copy(item: StoredObject, target: Path, part: Path) -> None:
     """
     source = open_source(item)
     try:
-        make_folders(target.parent)
-        with _removed_unless_done(part), part.open("wb") as out:
+        part.unlink(missing_ok=True)  # of a run that could not remove it
+        with (
+            _removed_unless_done(part),
+            os.fdopen(disk.create(str(disk.top_of(part.parent)), str(part), 0o666), "wb") as out,
+        ):
             _fill(out.fileno(), source, item)
             os.fsync(out.fileno())
             part.replace(target)
@@ -50,20 +52,6 @@ def _removed_unless_done(part: Path) -> Iterator[None]:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
-
-
-def make_folders(folder: Path) -> None:
-    """Make a folder and its parents, their names safe on disk."""
-    missing = []
-    while not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
-    for new in reversed(missing):
-        try:
-            new.mkdir(exist_ok=True)
-        except FileExistsError as error:
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(new)) from error
-        disk.sync_folder(new.parent)
 
 
 def place_of(item: StoredObject) -> tuple[Path, Path]:

@@ -11,7 +11,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from archive import errors, model
-from archive.storage import health
+from archive.storage import answers, health
+from archive.storage.answers import Sort
 from config import device as config_device
 
 #: Advisory lock of all changes to the list of file systems; few, and paths are unique over all devices.
@@ -34,7 +35,7 @@ def ensure(session: Session, device: config_device.Device, home: Path) -> list[m
     made = []
     for group in device.file_system_groups.values():
         for configured in group.file_systems:
-            path = Path(os.path.abspath(home / configured.path))  # noqa: PTH100  resolve() would follow links
+            path = root_of(configured, home)
             known = session.scalar(select(model.FileSystem).where(model.FileSystem.path == str(path)))
             if known is None:
                 known = _add(session, device.name, group, path)
@@ -47,6 +48,11 @@ def ensure(session: Session, device: config_device.Device, home: Path) -> list[m
             made.append(known)
     session.flush()
     return made
+
+
+def root_of(configured: config_device.FileSystem, home: Path) -> Path:
+    """Return the folder of a configured file system; a relative one lies in the home."""
+    return Path(os.path.abspath(home / configured.path))  # noqa: PTH100  resolve() would follow links
 
 
 def storage_group(device: config_device.Device) -> config_device.FileSystemGroup:
@@ -102,17 +108,12 @@ def _add(session: Session, device_name: str, group: config_device.FileSystemGrou
 
 def _mark(session: Session, path: Path, device_name: str, group_id: str) -> health.Marker:
     """Make the folder and its marker; take over one that a run before left when it died before its commit."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise errors.StorageError(f"File system {path}: the folder cannot be made: {exc.strerror}") from exc
-    problem = health.mount_problem_of(path)
-    if problem is not None:
-        raise errors.StorageError(problem)
-    found = health.read_marker(path)
+    # The list of file systems is locked meanwhile.
+    found = answers.ask(path, lambda: _made(path), Sort.WRITE)
     if found is None:
         found = health.Marker(uuid.uuid4(), group_id, device_name)
-        health.write_marker(path, found)
+        new = found
+        answers.ask(path, lambda: health.write_marker(path, new), Sort.WRITE)
         return found
     if (found.device, found.group) != (device_name, group_id):
         raise errors.StorageError(
@@ -123,6 +124,18 @@ def _mark(session: Session, path: Path, device_name: str, group_id: str) -> heal
     if elsewhere is not None:
         raise errors.StorageError(f"File system {path}: its {health.MARKER} is that of {elsewhere}, a copy of it")
     return found
+
+
+def _made(path: Path) -> health.Marker | None:
+    """Make a folder; return the marker that is in it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise errors.StorageError(f"File system {path}: the folder cannot be made: {exc.strerror}") from exc
+    problem = health.mount_problem_of(path)
+    if problem is not None:
+        raise errors.StorageError(problem)
+    return health.read_marker(path)
 
 
 def _end_of_chain(siblings: Sequence[model.FileSystem]) -> model.FileSystem:

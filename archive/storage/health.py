@@ -6,12 +6,14 @@ import json
 import os
 import secrets
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from archive import errors, model
-from archive.storage import files
+from archive.storage import answers, files
+from archive.storage.answers import Sort
 
 #: Lies in the root of each file system of ours.
 MARKER = ".arcfleet-fs"
@@ -31,14 +33,30 @@ class Marker:
 def problem_of(file_system: model.FileSystem) -> str | None:
     """Return why a file system must neither be written nor unlinked on, None if it is healthy.
 
-    Names the path, what was found and what was expected. Writes and removes a small file.
+    Names the path, what was found and what was expected. Writes and removes a small file. Returns in limited time,
+    also of a disk that hangs.
     """
-    return marker_problem_of(file_system) or _probe(Path(file_system.path))
+    problem = marker_problem_of(file_system)
+    if problem is not None:
+        return problem
+    root = Path(file_system.path)
+    return _answered(root, lambda: _probe(root), Sort.WRITE)
 
 
 def marker_problem_of(file_system: model.FileSystem) -> str | None:
-    """Return why the folder is not the file system of the row, None if it is; only reads."""
+    """Return why the folder is not the file system of the row, None if it is; only reads, in limited time."""
     root = Path(file_system.path)
+    return _answered(root, lambda: _marker_problem_of(file_system, root))
+
+
+def _answered(root: Path, look: Callable[[], str | None], sort: Sort = Sort.READ) -> str | None:
+    try:
+        return answers.ask(root, look, sort)
+    except errors.StorageError as exc:
+        return str(exc)
+
+
+def _marker_problem_of(file_system: model.FileSystem, root: Path) -> str | None:
     problem = mount_problem_of(root)
     if problem is not None:
         return problem

@@ -20,6 +20,8 @@ class Copy:
     """A good file of an object, not on an UNAVAILABLE file system."""
 
     file_id: int
+    #: Of its file system.
+    root: str
     #: Absolute.
     path: str
     size_bytes: int
@@ -85,7 +87,7 @@ def known(session: Session, sop_uids: Iterable[str], *, lock: bool = False) -> d
 
 def _copy(root: str, file: model.File) -> Copy:
     path = f"{root}/{file.path}"
-    return Copy(file.id, path, file.size_bytes, file.sha256, file.transfer_syntax_uid, file.source)
+    return Copy(file.id, root, path, file.size_bytes, file.sha256, file.transfer_syntax_uid, file.source)
 
 
 def is_taken(header: Header, copies: Copies | None) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Text, delete, func, literal, select
@@ -15,13 +16,13 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
 from archive import db, errors, model
-from archive.storage import files, health, unlinking
+from archive.storage import answers, files, health, unlinking
 
 #: No file is begun this long after its path was listed, long before a sweep would clear it.
 LATEST_BEGIN_S = unlinking.STORING_GRACE.total_seconds() / 4
 
 #: How many names are reserved for a series at once, and then, and from then on.
-_BATCHES = (4, 16, 64)
+_BATCHES = (8, 128)
 #: Series for which names are held in reserve; those of the one that was not used for the longest time go first.
 _MOST_SERIES = 16
 
@@ -129,6 +130,10 @@ class Names:
         self._abandoned.clear()
         for (root, folder), unlink_ids in folders.items():
             with suppress(errors.StorageError):
-                files.sync_remaining(root, [folder])
-                if (root / health.MARKER).exists():
+                if answers.ask(root, partial(_is_sure, root, folder), answers.Sort.WRITE):
                     self._unused += unlink_ids
+
+
+def _is_sure(root: Path, folder: Path) -> bool:
+    files.sync_remaining(root, [folder])
+    return (root / health.MARKER).exists()

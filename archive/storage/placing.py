@@ -16,6 +16,9 @@ from archive.storage.naming import Name, Names
 
 T = TypeVar("T")
 
+#: Bytes of one object between two looks at the free space: however long it is, it does not use up the minimum.
+LOOK_EVERY = 256 << 20
+
 
 class Placing:
     """Writes one file under a reserved name.
@@ -38,6 +41,8 @@ class Placing:
         #: Why file systems did not take this object, by number.
         self._refused: dict[int, str] = {}
         self._is_settled = False
+        #: Size at which the free space is looked at again.
+        self._next_look = LOOK_EVERY
         self.file_system = chooser.current()
         self._begin_somewhere()
 
@@ -52,8 +57,11 @@ class Placing:
         return self._all()[1]
 
     def append(self, chunk: bytes) -> None:
-        """Write more of the object."""
+        """Write more of the object; where the minimum of the group is reached, it goes on on the next file system."""
         self._insist(lambda: self.part.append(chunk))
+        if self.part.size_bytes >= self._next_look:
+            self._next_look = self.part.size_bytes + LOOK_EVERY
+            self._insist(lambda: self._chooser.require_space(self.file_system))
 
     def settle(self) -> None:
         """Make the file safe on disk under its name, here or not at all. Steps: `part`, `renamed`, `synced`.
@@ -74,7 +82,7 @@ class Placing:
                 self._after_step("part")
                 part.rename()
                 self._after_step("renamed")
-                files.sync_folders(part.root, [part.folder])
+                part.sync_folder()
                 self._after_step("synced")
             self._chooser.require_on(self.file_system, part.disk)
         except errors.StorageError as exc:

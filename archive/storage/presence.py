@@ -11,7 +11,7 @@ from sqlalchemy import Row, select, update
 from sqlalchemy.orm import Session
 
 from archive import errors, model
-from archive.storage import file_systems, files, health, indexing, rows
+from archive.storage import answers, file_systems, files, health, indexing, rows
 
 _log = structlog.get_logger()
 
@@ -25,14 +25,26 @@ def known(session: Session, sop_uids: Iterable[str], device_name: str) -> dict[s
     wanted = list(sop_uids)
     found = indexing.known(session, wanted)
     lost = [
-        copy.file_id for of_one in found.values() for copy in of_one.good if not is_there(copy.path, copy.size_bytes)
+        copy.file_id
+        for of_one in found.values()
+        for copy in of_one.good
+        if not is_there(copy.root, copy.path, copy.size_bytes)
     ]
     return indexing.known(session, wanted) if mark_lost(session, lost, device_name) else found
 
 
-def is_there(path: str | Path, size_bytes: int) -> bool:
-    """Tell whether a file can be seen with its size; if not, its disk may be elsewhere."""
-    return _finding(Path(path), size_bytes) is None
+def is_there(root: str, path: str, size_bytes: int) -> bool:
+    """Tell whether a file can be seen with its size; if not, its disk may be elsewhere, or hang.
+
+    Args:
+        root: of its file system.
+        path: absolute.
+        size_bytes: as the index has it.
+    """
+    try:
+        return answers.ask(root, lambda: _finding(Path(path), size_bytes)) is None
+    except errors.NoAnswer:
+        return False
 
 
 def mark_lost(session: Session, file_ids: Collection[int], device_name: str) -> bool:
@@ -74,10 +86,13 @@ def _status_of(row: Row[model.File, model.FileSystem, str], device_name: str) ->
     file, file_system, _ = row
     if not file_systems.reachable_by(file_system, device_name) or health.marker_problem_of(file_system) is not None:
         return None
+    root = Path(file_system.path)
     try:
-        found = _finding(files.within(Path(file_system.path), file.path), file.size_bytes)
+        found = answers.ask(root, lambda: _finding(files.within(root, file.path), file.size_bytes))
     except errors.UnsafePath:
         return model.FileStatus.UNREADABLE
+    except errors.NoAnswer:
+        return None
     # It may have been unmounted just before the file was looked for.
     return None if found is not None and health.marker_problem_of(file_system) is not None else found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from archive import db, errors, model
-from archive.storage import files, health
+from archive.storage import answers, files, health
+from archive.storage.answers import Sort
 
 #: How long a file may be in the making before others take its writer for dead.
 STORING_GRACE = timedelta(hours=1)
@@ -100,7 +101,13 @@ def _unlink(file_system: model.FileSystem, batch: Collection[int]) -> Cleared:
     chosen = select(model.Unlink).where(model.Unlink.id.in_(batch)).order_by(model.Unlink.id)
     with db.transaction() as session:
         entries = session.scalars(chosen.with_for_update(skip_locked=True)).all()
-        removed, refused = _remove(Path(file_system.path), entries, _kept(session, file_system, entries))
+        kept = _kept(session, file_system, entries)
+        root, paths = Path(file_system.path), {entry.id: entry.path for entry in entries if entry.path not in kept}
+        try:
+            # One that goes on after it was given up does what is to be done anyway: no path is used twice.
+            removed, refused = answers.ask(root, lambda: _remove(root, paths), Sort.UNLINK)
+        except errors.NoAnswer as exc:
+            return Cleared(skipped=(str(exc),))
         problem = health.marker_problem_of(file_system)
         if problem is not None:  # The disk has gone meanwhile: a file that was not there may be on it.
             return Cleared(files=removed, skipped=(problem,))
@@ -119,18 +126,18 @@ def _kept(session: Session, file_system: model.FileSystem, entries: Collection[m
     return set(session.scalars(named))
 
 
-def _remove(root: Path, entries: Collection[model.Unlink], kept: set[str]) -> tuple[int, dict[int, str]]:
+def _remove(root: Path, paths: Mapping[int, str]) -> tuple[int, dict[int, str]]:
     """Unlink files for good; return how many were there, and what the disk said to those that stay, by entry."""
     removed, refused, unsynced = 0, dict[int, str](), set[Path]()
-    for entry in entries:
+    for number, path in paths.items():
         try:
-            removed += entry.path not in kept and files.remove(root, entry.path, unsynced=unsynced)
+            removed += files.remove(root, path, unsynced=unsynced)
         except errors.StorageError as exc:
-            refused[entry.id] = str(exc)
+            refused[number] = str(exc)
     try:
         files.sync_remaining(root, unsynced)
     except errors.StorageError as exc:
-        refused = {entry.id: str(exc) for entry in entries} | refused
+        refused = {number: str(exc) for number in paths} | refused
     return removed, refused
 
 

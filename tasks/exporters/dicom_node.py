@@ -14,7 +14,7 @@ from archive.dicom import negotiation, nodes, requestor
 from archive.dicom.peer import Context, Peer
 from archive.dicom.requestor import Requestor
 from archive.dicom.status import Status as DimseStatus
-from archive.errors import PeerError, PeerTimedOut, SourceError
+from archive.errors import NotConfigured, PeerError, PeerTimedOut, SourceError
 from archive.query import StoredObject
 from archive.storage import copying, reading
 from config.device import Device, Exporter
@@ -36,8 +36,8 @@ class DicomNode:
 
     def check(self, exporter: Exporter, device: Device) -> None:
         """Refuse an AE that the directory does not know or that cannot be connected to, and a device without one."""
-        _peer(exporter)
-        _calling(exporter, device, None)
+        peer_of(exporter)
+        calling_of(exporter, device, None)
 
     def destination(self, exporter: Exporter) -> str | None:
         """Return `dicom:AET`."""
@@ -75,8 +75,8 @@ class _Transfer:
     """One run: associations, one after the other, until all is sent or nothing can be done."""
 
     def __init__(self, exporter: Exporter, work: Work, tally: Tally) -> None:
-        self._calling = _calling(exporter, work.device, work.task.local_aet)
-        self._peer = _peer(exporter)
+        self._calling = calling_of(exporter, work.device, work.task.local_aet)
+        self._peer = peer_of(exporter)
         self._limits = nodes.limits_of(work.device, self._calling)
         self._work = work
         self._tally = tally
@@ -209,13 +209,16 @@ def _context_of(item: StoredObject) -> Context:
     return Context(item.sop_class_uid, item.transfer_syntax_uid)
 
 
-def _peer(exporter: Exporter) -> Peer:
+def peer_of(exporter: Exporter) -> Peer:
     """Return the node: its AE at any device of the directory, at its first installed connection without TLS.
 
     Raises:
         InvalidError: there is none.
     """
-    peer = nodes.find(exporter.target)
+    try:
+        peer = nodes.find(exporter.target)
+    except NotConfigured as error:
+        raise InvalidError(str(error)) from error
     if peer is not None:
         return peer
     raise InvalidError(
@@ -224,7 +227,7 @@ def _peer(exporter: Exporter) -> Peer:
     )
 
 
-def _calling(exporter: Exporter, device: Device, local_aet: str | None) -> str:
+def calling_of(exporter: Exporter, device: Device, local_aet: str | None) -> str:
     """Return the AE title that calls: the task's, else the exporter's, else the first one of the device.
 
     Raises:

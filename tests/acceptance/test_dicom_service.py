@@ -23,8 +23,9 @@ from archive.dicom.requestor import Requestor
 from archive.dicom.status import Status
 from tests.lab import dicom, ldif, part10, peers, stored
 from tests.lab.cluster import Lab, cluster, free_port
-from tests.lab.member import Member
+from tests.lab.member import Member, name_of
 from tests.lab.waiting import wait_until
+from workers.dicom import NAME as DICOM_PROCESS
 from workers.embedded import child
 
 DEVICE = "archive-a"
@@ -306,14 +307,7 @@ def arcfleet(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def processes(service: Member) -> list[int]:
     """Return the ids of the processes that take connections."""
-    return [pid for pid in child.descendants(service.pid) if b"--inherited" in command_of(pid)]
-
-
-def command_of(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+    return [pid for pid in child.descendants(service.pid) if name_of(pid) == DICOM_PROCESS]
 
 
 def served(lab: Lab) -> list[int]:

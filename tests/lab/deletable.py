@@ -33,7 +33,7 @@ QUEUE = Queue("DeleteStudy", max_tasks_parallel=2, max_retries=3, retry_delay=ti
 NODE = Node(1, "archive-a.2@host")
 _TABLES = (
     "study_deletion", "study_protection", "file_system_report", "study_on_file_system", "file", "unlink", "instance",
-    "series", "study", "patient", "bytes_received", "file_system",
+    "series", "study", "patient", "bytes_received", "file_system", "deletion_premise",
 )  # fmt: skip
 _numbers = itertools.count(1)
 

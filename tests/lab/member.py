@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.lab.waiting import PATIENCE_S, wait_until
 from workers.embedded import child
+from workers.pool import NAME as POOL_PROCESS
 
 _PROJECT = Path(__file__).resolve().parents[2]
 
@@ -64,7 +65,7 @@ class Member:
 
     def pool(self) -> list[int]:
         """Return the process ids of the worker's pool, those that run tasks."""
-        return [pid for pid in child.descendants(self.pid) if b"spawn_main" in _command_of(pid)]
+        return [pid for pid in child.descendants(self.pid) if name_of(pid) == POOL_PROCESS]
 
     def stop(self) -> int | None:
         """Ask it to end in an orderly way and wait; returns its exit code."""
@@ -87,6 +88,11 @@ class Member:
         """Stop all its processes, as a machine that hangs."""
         self._running().freeze()
 
+    def freeze_one(self, pid: int) -> None:
+        """Stop one process of its pool, as one that hangs in the middle of something."""
+        assert pid in self.pool(), f"process {pid} is none of {self.name}"
+        os.kill(pid, signal.SIGSTOP)
+
     def thaw(self) -> None:
         """Let a frozen one go on."""
         self._running().thaw()
@@ -100,8 +106,9 @@ class Member:
         return self._child
 
 
-def _command_of(pid: int) -> bytes:
+def name_of(pid: int) -> str:
+    """Return what a process calls itself; empty: there is none with this id."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
-        return b""
+        return ""

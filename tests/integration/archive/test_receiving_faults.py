@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,10 @@ from small_disk import small_disk
 from sqlalchemy import delete, select, update
 
 from archive import db, errors, model
-from archive.storage import unlinking
+from archive.storage import placing, unlinking
 from archive.storage.choosing import Chooser
 from archive.storage.ingest import Ending
+from config.sizes import Minimum
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -303,3 +306,37 @@ def test_close_while_the_database_is_away_is_told_and_can_be_repeated(
 
     assert unlink_list() == []
     assert [series.state for series in all_of(model.Series)] == [model.SeriesState.STORED]
+
+
+def test_object_that_does_not_end_leaves_the_minimum_of_the_disk_alone(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placing, "LOOK_EVERY", 1 << 20)
+    group = archive_a().file_system_groups["ONLINE_STORAGE"]
+    minimum = replace(group, minimum_free_disk_space=Minimum("20MB", size_bytes=20_000_000))
+    large = made(tmp_path, EncapsulatedDocument=bytes(15_000_000))
+    with small_disk(home / "online-1", "30m"):
+        now = reception(chooser=Chooser("archive-a", minimum))
+
+        assert now.store(large.offered(1 << 16)).ending is Ending.STORED
+        now.close()
+
+        assert shutil.disk_usage(home / "online-1").free >= 20_000_000
+        assert stored_data_sets() == {large.sop_uid: [large.data_set]}
+
+
+def test_object_that_does_not_end_is_refused_when_all_disks_are_at_their_minimum(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placing, "LOOK_EVERY", 1 << 20)
+    group = archive_a().file_system_groups["ONLINE_STORAGE"]
+    minimum = replace(group, minimum_free_disk_space=Minimum("20MB", size_bytes=20_000_000))
+    large = made(tmp_path, EncapsulatedDocument=bytes(15_000_000))
+    with small_disk(home / "online-1", "30m"), small_disk(home / "online-2", "30m"):
+        now = reception(chooser=Chooser("archive-a", minimum))
+
+        with pytest.raises(errors.NoPlace, match="bytes are free, expected 20MB"):
+            now.store(large.offered(1 << 16))
+        now.close()
+
+        assert unlink_list() == []

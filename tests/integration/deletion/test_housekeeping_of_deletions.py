@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from config.device import Queue
-from tasks import deletions, stored
+from tasks import aging, judging, stored
 from tasks.state import Status
 from tests import factories
 from tests.lab import deletable
@@ -105,14 +105,15 @@ def test_disks_are_looked_at_again_during_a_long_look(house: House, monkeypatch:
     for number in range(3):
         house.deletable(f"1.2.{number}", 1)
     house.configure(schedule_batch_size=1)
-    monkeypatch.setattr(deletions, "_REFRESH_EVERY_S", 0)
+    monkeypatch.setattr(aging, "_REFRESH_EVERY_S", 0)
 
     def stale(*args: Any) -> Any:
-        judged(*args)
+        found = judged(*args)
         factories.sql("UPDATE file_system_report SET checked_at = checked_at - interval '121 s'")
+        return found
 
-    judged = deletions._mark
-    monkeypatch.setattr(deletions, "_mark", stale)
+    judged = judging.judge
+    monkeypatch.setattr(judging, "judge", stale)
 
     housekeeping.run("archive-a", ONLINE, "schedule_deletions")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from archive.storage import disk
 from tasks.errors import InvalidError, PermanentError, TaskError
 from tasks.outcome import Outcome
 from tasks.registry import kind_of
@@ -269,3 +272,32 @@ def test_rate_that_is_no_number_above_nought_is_refused(archive: Archive, rate: 
 
     with pytest.raises(InvalidError, match=f"dcmProperty objectsPerSecond={rate}, expected a number above 0"):
         kind_of("EXPORT").validate(factories.new_task(exporter_id="ToFolder"), archive.device)
+
+
+def test_folder_that_somebody_else_has_made_is_entered_in_its_parent_for_good(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    sync_folder = disk.sync_folder
+
+    def note(folder: Path) -> None:
+        sync_folder(folder)
+        synced.append(folder)
+
+    monkeypatch.setattr(disk, "sync_folder", note)
+    archive.target(OBJECTS[0]).parent.mkdir(parents=True)
+
+    archive.attempt(start())
+
+    assert {archive.out, archive.out / STUDY} <= set(synced)
+    assert archive.out.parent in synced
+
+
+def test_folder_that_was_removed_since_the_last_export_is_made_again(archive: Archive) -> None:
+    first = start()
+    archive.attempt(first)
+    shutil.rmtree(archive.out)
+
+    archive.attempt(next_attempt(first, Event.SUCCEED))
+
+    assert archive.arrived() == OBJECTS

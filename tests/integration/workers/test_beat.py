@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from archive import db
@@ -28,7 +28,7 @@ def lead(holder: str) -> bool:
 
 def leaderless() -> bool:
     with db.transaction() as session:
-        return beat.is_leaderless(session)
+        return session.scalars(select(beat.LEADERLESS)).one()
 
 
 def pass_time(seconds: float) -> None:

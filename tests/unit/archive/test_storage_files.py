@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,9 +126,9 @@ def synced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     seen: list[str] = []
     sync_folder = disk.sync_folder
 
-    def note(folder: Path) -> None:
+    def note(folder: str | Path) -> None:
         sync_folder(folder)
-        seen.append(folder.relative_to(tmp_path).as_posix())
+        seen.append(Path(folder).relative_to(tmp_path).as_posix())
 
     monkeypatch.setattr(disk, "sync_folder", note)
     return seen
@@ -170,6 +171,37 @@ def test_folder_that_another_process_removed_is_made_and_synced_again(tmp_path: 
     synced.clear()
 
     files.write(tmp_path, "a/b/2", b"x")
+
+    assert synced == [".", "a", "a/b"]
+
+
+def test_folder_that_two_others_removed_and_made_anew_is_entered_in_its_parent_again(
+    tmp_path: Path, synced: list[str]
+) -> None:
+    files.write(tmp_path, "a/b/1", b"x")
+    # What two other processes do: one removes the folder as empty, one makes it anew and dies before it syncs `a`.
+    # The disk gives the new folder the inode of the first.
+    subprocess.run("rm 1; cd ..; rmdir b; mkdir b", shell=True, cwd=tmp_path / "a/b", check=True)
+    synced.clear()
+
+    files.write(tmp_path, "a/b/2", b"x")
+
+    assert synced == [".", "a", "a/b"]
+
+
+def test_folder_that_was_made_anew_while_a_file_is_begun_in_it_is_entered_too(
+    tmp_path: Path, synced: list[str]
+) -> None:
+    files.write(tmp_path, "a/b/1", b"x")
+    (tmp_path / "a/b/1").unlink()
+    (tmp_path / "a/b").rmdir()
+    (tmp_path / "a/b").mkdir()
+    part = files.Part(tmp_path, "a/b/2")
+    part.rename()
+    part.close()
+    synced.clear()
+
+    files.sync_folders(tmp_path, [part.folder])
 
     assert synced == [".", "a", "a/b"]
 

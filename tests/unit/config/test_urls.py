@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from config import urls
+from config import archive_service
 from config.device import Device, NetworkConnection, WebApplication
 
 HTTP = NetworkConnection("http", "one.example", 8080, "HTTP")
@@ -15,7 +15,7 @@ def app(name: str, *connections: str, classes: tuple[str, ...] = ("DCM4CHEE_ARC"
 
 
 def url(*apps: WebApplication, connections: tuple[NetworkConnection, ...] = (HTTP, HTTPS, DICOM)) -> str | None:
-    return urls.of_archive(
+    return archive_service.url_of(
         Device(
             "archive",
             connections={one.name: one for one in connections},
@@ -32,7 +32,7 @@ def test_https_is_preferred() -> None:
 def test_first_application_by_name_that_can_be_reached_wins() -> None:
     other = NetworkConnection("other", "two.example", 80, "HTTP")
 
-    assert url(app("b", "http"), app("a", "other"), connections=(HTTP, other)) == "http://two.example/dcm4chee-arc"
+    assert url(app("b", "http"), app("a", "other"), connections=(HTTP, other)) == "http://two.example:80/dcm4chee-arc"
     assert url(app("b", "http"), app("a", "dicom")) == "http://one.example:8080/dcm4chee-arc"
 
 
@@ -48,4 +48,4 @@ def test_what_is_not_installed_or_of_another_class_does_not_count() -> None:
 def test_address_of_ip_version_6_stands_in_brackets() -> None:
     six = NetworkConnection("six", "2001:db8::1", 443, "HTTP", tls_cipher_suites=("X",))
 
-    assert url(app("a", "six"), connections=(six,)) == "https://[2001:db8::1]/dcm4chee-arc"
+    assert url(app("a", "six"), connections=(six,)) == "https://[2001:db8::1]:443/dcm4chee-arc"

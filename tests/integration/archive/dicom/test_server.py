@@ -15,7 +15,7 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from archive import errors
-from archive.dicom import requestor
+from archive.dicom import requestor, server
 from archive.dicom.acceptor import Proposal, StoreRequest
 from archive.dicom.peer import VERIFICATION, Limits, Peer
 from archive.dicom.places import MOST_SILENT, Places
@@ -192,6 +192,20 @@ def test_limit_of_open_associations_holds_until_one_ends(running: Running) -> No
 
     assert rejected.value.is_transient
     wait_until(lambda: is_taken(running), "there is a place again")
+
+
+def test_who_stores_nothing_leaves_when_another_needs_the_place(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_PRODUCTIVE_S", 0.0)
+    running.device = replace(DEVICE, max_open_associations=2)
+
+    with associations(running, 2) as [oldest, younger]:
+        assert oldest.echo().is_success
+        assert running.echoes()
+        with pytest.raises(errors.PeerError):
+            oldest.echo()
+        assert younger.echo().is_success
 
 
 def test_limit_of_zero_is_none(running: Running) -> None:

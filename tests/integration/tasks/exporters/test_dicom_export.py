@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pydicom
 import pytest
 
 from archive.dicom.peer import Peer
+from config import settings
 from config.device import ApplicationEntity
 from tasks.errors import InvalidError
 from tasks.outcome import Outcome
@@ -240,3 +244,40 @@ def test_exporter_says_whether_what_it_reads_counts_as_used(sending: Sending, to
         "SELECT access_time > now() - interval '1 hour' AND marked_at IS NULL FROM study_on_file_system"
     )
     assert is_fresh is touches
+
+
+@pytest.fixture
+def says_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Let `arcfleet up --offset 1000` of this home say where it listens."""
+    monkeypatch.setenv("ARCFLEET_HOME", str(tmp_path / "home"))
+    settings.reload()
+
+    def say(*urls: str) -> None:
+        told = {"pid": os.getpid(), "offset": 1000, "dicom_urls": ["dicom://ARCHIVE_A@127.0.0.1:12112", *urls]}
+        (tmp_path / "home" / "run.json").write_text(json.dumps(told))
+
+    yield say
+    monkeypatch.undo()
+    settings.reload()
+
+
+def test_device_of_ours_is_called_where_up_really_listens(sending: Sending, says_up: Callable[..., None]) -> None:
+    run = start()
+    with Misbehaving() as peer:
+        sending.send_to(replace(peer.peer, port=peer.peer.port - 1000))
+        says_up(f"dicom://PACS@{peer.peer.host}:{peer.peer.port}")
+
+        ending = sending.attempt(run)
+
+    assert ending == Outcome(Status.COMPLETED, f"Export Study[uid={STUDY}] to dicom:PACS - completed:3")
+
+
+def test_remote_device_is_not_moved_by_the_offset(sending: Sending, says_up: Callable[..., None]) -> None:
+    run = start()
+    with Misbehaving() as peer:
+        sending.send_to(peer.peer)
+        says_up()
+
+        ending = sending.attempt(run)
+
+    assert ending == Outcome(Status.COMPLETED, f"Export Study[uid={STUDY}] to dicom:PACS - completed:3")

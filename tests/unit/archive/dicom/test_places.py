@@ -123,3 +123,38 @@ def taken_by_another(places: Places, *, limit: int) -> int:
     command = [sys.executable, "-c", _TAKER, str(places.descriptor), str(limit)]
     done = subprocess.run(command, pass_fds=[places.descriptor], capture_output=True, text=True, check=True)
     return int(done.stdout)
+
+
+def test_who_stored_nothing_for_the_longest_time_leaves_when_there_is_no_place(places: Places) -> None:
+    numbers = [places.enter("127.0.0.1") for _ in range(3)]
+    for number in numbers:
+        assert number is not None
+        places.associate(number, limit=3, per_address=3)
+    first, second, _ = numbers
+    assert first is not None
+    places.stored(first)
+
+    assert places.make_room(limit=3, after_s=0)
+
+    assert places.told_to_leave() == [second]
+
+
+def test_nobody_leaves_while_there_are_places_or_all_have_stored_lately(places: Places) -> None:
+    for _ in range(3):
+        associated(places)
+
+    assert not places.make_room(limit=4, after_s=0)
+    assert not places.make_room(limit=3, after_s=60)
+    assert places.told_to_leave() == []
+
+
+def test_one_leaves_at_a_time(places: Places) -> None:
+    for _ in range(3):
+        associated(places)
+
+    assert [places.make_room(limit=3, after_s=0) for _ in range(3)] == [True] * 3
+
+    [leaving] = places.told_to_leave()
+    places.leave(leaving)
+    assert places.told_to_leave() == []
+    assert not places.make_room(limit=3, after_s=0)
