@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from archive import query as archive_query
 from archive.query import Entity, Unreachable
 from config.device import Cluster, Device
-from tasks.errors import ConflictError, InvalidError
+from tasks.errors import ConflictError, InvalidError, UnknownKindError
 from tasks.registry import kind_of
 from tasks.store import Taken, Target
 
@@ -29,6 +29,8 @@ class Change:
     devices: tuple[str, ...] = ()
     exporter_id: str | None = None
     queue: str | None = None
+    #: newLocalAET, in the place of the AE that each task works as.
+    local_aet: str | None = None
     #: None: now.
     scheduled_time: datetime | None = None
     #: Keep scheduled time and failures: a move, not a new start.
@@ -114,6 +116,8 @@ class Mover:
             return replace(target, local_aet=task.local_aet) if stays else target
         except (ConflictError, InvalidError) as error:
             return str(error)
+        except UnknownKindError:
+            return f"Cannot reschedule Task{{id={{task}}}}: tasks of type {task.kind} are listed, but never run here"
 
     def _unreachable(self, session: Session, found: list[tuple[Taken, list[Target | str]]]) -> Lacking:
         if not self._devices:

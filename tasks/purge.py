@@ -12,6 +12,7 @@ from config.device import Device, Queue
 from tasks import store
 from tasks.control import AcceptedMessage, IdempotencyKey, WorkerNode
 from tasks.history import History
+from tasks.kept_operations import Operation
 from tasks.record import Task
 from tasks.run import ObjectOutcomeRow, Run
 from tasks.slots import NOW
@@ -22,7 +23,7 @@ from tasks.store import By
 KEEP_HISTORY = timedelta(days=90)
 #: How long message ids and idempotency keys are kept.
 KEEP_ANSWERED = timedelta(days=30)
-#: How long ended runs, their objects and gone workers are kept.
+#: How long ended runs, their objects, ended operations and gone workers are kept.
 KEEP_RUNS = timedelta(days=90)
 
 #: Rows that one transaction removes.
@@ -75,6 +76,7 @@ def clean_records(device: Device) -> str:
         "runs": _remove(Run, Run.id, Run.ended_at < NOW - KEEP_RUNS),
         "messages": _remove(AcceptedMessage, AcceptedMessage.message_id, AcceptedMessage.at < NOW - KEEP_ANSWERED),
         "keys": _remove(IdempotencyKey, IdempotencyKey.key, IdempotencyKey.at < NOW - KEEP_ANSWERED),
+        "operations": _remove(Operation, Operation.id, Operation.ended_at < NOW - KEEP_RUNS),
         "workers": _remove(WorkerNode, WorkerNode.id, WorkerNode.seen_at < NOW - KEEP_RUNS),
     }
     return ", ".join(f"{number} {what} removed" for what, number in removed.items())
