@@ -76,12 +76,6 @@ def first(session: Session) -> Cursor:
     return Cursor(session.scalars(select(ClusterIdentity.epoch)).one())
 
 
-def latest(session: Session) -> Cursor:
-    """Return the cursor behind what has happened; of what was going on just now, something may follow twice."""
-    xmin = session.scalar(text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text"))
-    return Cursor(first(session).epoch, int(xmin or 0))
-
-
 def read(session: Session, after: Cursor | None, limit: int = MOST) -> Page:
     """Return the next transitions behind a cursor; none: nothing more has happened yet.
 

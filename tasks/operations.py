@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 from uuid import uuid4
 
 from sqlalchemy import text
@@ -58,19 +57,6 @@ class BulkResult:
         if reason not in self.refusals and len(self.refusals) >= MOST_REASONS:
             reason = "for further reasons"
         self.refusals[reason] += number
-
-
-class Follower(Protocol):
-    """Who keeps how far a bulk call has come; asked within its transactions."""
-
-    def begin(self, session: Session, highest: int, result: BulkResult) -> tuple[int, int]:
-        """Return behind which task id to go on, and up to which: of a call that was cut off, as it was then.
-
-        `highest` is the id of the newest task; `result` gets what was done before.
-        """
-
-    def chunk_done(self, session: Session, after_id: int, result: BulkResult) -> bool:
-        """Note that all up to this id is done, with the changes themselves; False: the call shall end here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +175,7 @@ def delete_one(task_id: int, wanted: TaskQuery, by: By) -> None:
         store.delete_tasks(session, [_one(session, task_id, wanted)], by)
 
 
-def cancel(wanted: TaskQuery, by: By, *, dry_run: bool = False, follower: Follower | None = None) -> BulkResult:
+def cancel(wanted: TaskQuery, by: By, *, dry_run: bool = False) -> BulkResult:
     """Cancel all matching tasks.
 
     Raises:
@@ -211,12 +197,10 @@ def cancel(wanted: TaskQuery, by: By, *, dry_run: bool = False, follower: Follow
         if not dry_run:
             store.cancel(session, chosen, operation)
 
-    return _in_chunks(wanted, by, step, lock=not dry_run, follower=follower)
+    return _in_chunks(wanted, by, step, lock=not dry_run)
 
 
-def reschedule(
-    wanted: TaskQuery, change: Change, by: By, *, dry_run: bool = False, follower: Follower | None = None
-) -> BulkResult:
+def reschedule(wanted: TaskQuery, change: Change, by: By, *, dry_run: bool = False) -> BulkResult:
     """Schedule all matching tasks anew; several devices share what can run there evenly.
 
     Raises:
@@ -236,10 +220,10 @@ def reschedule(
             store.reschedule(session, accepted, operation, mover.columns())
             pins.give_back_marks(session, [task for task, _ in accepted])
 
-    return _in_chunks(wanted, by, step, lock=not dry_run, follower=follower)
+    return _in_chunks(wanted, by, step, lock=not dry_run)
 
 
-def delete(wanted: TaskQuery, by: By, *, dry_run: bool = False, follower: Follower | None = None) -> BulkResult:
+def delete(wanted: TaskQuery, by: By, *, dry_run: bool = False) -> BulkResult:
     """Delete all matching tasks of any status."""
 
     def step(session: Session, tasks: list[Taken], result: BulkResult, operation: By) -> None:
@@ -247,30 +231,28 @@ def delete(wanted: TaskQuery, by: By, *, dry_run: bool = False, follower: Follow
         if not dry_run:
             store.delete_tasks(session, tasks, operation)
 
-    return _in_chunks(wanted, by, step, lock=not dry_run, follower=follower)
+    return _in_chunks(wanted, by, step, lock=not dry_run)
 
 
 Step = Callable[[Session, list[Taken], BulkResult, By], None]
 
 
-def _in_chunks(wanted: TaskQuery, by: By, step: Step, *, lock: bool, follower: Follower | None) -> BulkResult:
+def _in_chunks(wanted: TaskQuery, by: By, step: Step, *, lock: bool) -> BulkResult:
     result = BulkResult(operation_id=by.operation_id or str(uuid4()))
     operation = By(by.actor, by.reason, result.operation_id)
-    size = _FIRST_CHUNK
+    after_id, size = 0, _FIRST_CHUNK
     # Tasks made while the call runs are not meant by it.
     with db.transaction() as session:
         highest = session.execute(text("SELECT coalesce(max(id), 0) FROM task")).scalar_one()
-        after_id, highest = (0, highest) if follower is None else follower.begin(session, highest, result)
     while True:
         began = time.monotonic()
         with db.transaction() as session:
             tasks = store.take(session, [*wanted.conditions(), Task.id <= highest], after_id, size, lock=lock)
             if tasks:
                 step(session, tasks, result, operation)
-                after_id = tasks[-1].id
-            goes_on = follower is None or follower.chunk_done(session, after_id, result)
-        if len(tasks) < size or not goes_on:
+        if len(tasks) < size:
             return result
+        after_id = tasks[-1].id
         size = _next_size(size, time.monotonic() - began)
 
 
