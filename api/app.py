@@ -26,6 +26,7 @@ from api.rest import (
     export,
     file_systems,
     health,
+    intake,
     operations,
     scope,
     shape,
@@ -84,6 +85,7 @@ def create_app(*, beyond_loopback: bool = False, account: Caller | None = None, 
     made.state.beyond_loopback = beyond_loopback
     made.state.database_probe = health.database_probe()
     made.state.broker_probe = functools.cache(health.broker_probe)
+    made.state.intake_probe = health.intake_probe()
     made.state.gate = Gate(made.state.database_probe)
     made.add_exception_handler(HTTPException, _answered)
     made.add_exception_handler(RequestValidationError, _answered)
@@ -92,7 +94,7 @@ def create_app(*, beyond_loopback: bool = False, account: Caller | None = None, 
 
 
 def _include(made: FastAPI) -> None:
-    of_cluster = (cluster.router, directory.router, destinations.router, devices.router, file_systems.router)
+    of_cluster = (cluster.router, directory.router, destinations.router, devices.router, file_systems.router, intake.router)
     of_tasks = (operations.router, events.router, export.router, *_monitors())
     for router in (*of_cluster, *of_tasks, health.router, metrics.router):
         made.include_router(router, prefix=BASE)

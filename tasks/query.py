@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
@@ -39,6 +39,15 @@ class TaskQuery:
     requester_user: str | None = None
     #: Parameters of the task with their values; False is also what is not set.
     params: tuple[tuple[str, str | bool], ...] = ()
+
+    #: Fields that do not narrow a request down: they come from its path.
+    _FROM_PATH = frozenset({"kinds", "queues"})
+
+    @property
+    def is_unfiltered(self) -> bool:
+        """Tell whether nothing but the path narrows this down: bulk changes then want `all=true`."""
+        empty = ((), None, (None, None))
+        return all(getattr(self, f.name) in empty for f in fields(self) if f.name not in self._FROM_PATH)
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the conditions of the WHERE clause."""

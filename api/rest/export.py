@@ -10,20 +10,18 @@ from fastapi import APIRouter, Path, Request, Response
 
 from api import answers, audit
 from api.answers import BadRequest, Route
-from api.rest import documents, parameters, placing, shape, times
+from api.rest import documents, parameters, shape, times
 from api.rest.changes import PRIORITY, SCHEDULED_TIME
 from api.rest.parameters import Given, Parameter, flag
 from api.rest.shape import BatchShape, Filter, Shape
 from api.security import Caller, Submitter
 from config import settings
-from tasks import circumstances, operations
+from tasks import circumstances, job_messages, operations, placing
 from tasks.idempotency import Once
 from tasks.operations import Scheduled
 from tasks.record import DEFAULT_PRIORITY, HIGHEST_PRIORITY, NewTask, TaskView
 
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
-_LONGEST_UID = 64
-_LONGEST_KEY = 255
+_UID = re.compile(job_messages.UID)
 
 _CREATE = (
     Parameter("batchID", "Batch that the task belongs to."),
@@ -38,7 +36,7 @@ _KEY = {
     "in": "header",
     "required": False,
     "description": "A repeated request with the same key makes no second task.",
-    "schema": {"type": "string", "maxLength": _LONGEST_KEY},
+    "schema": {"type": "string", "maxLength": job_messages.LONGEST_KEY},
 }
 
 
@@ -177,12 +175,14 @@ def _once(request: Request, caller: Caller, uri: str) -> Once | None:
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
-    if not 0 < len(key) <= _LONGEST_KEY or not key.isprintable():
-        raise BadRequest(f"Idempotency-Key: expected 1 to {_LONGEST_KEY} printable characters")
+    if not 0 < len(key) <= job_messages.LONGEST_KEY or not key.isprintable():
+        raise BadRequest(f"Idempotency-Key: expected 1 to {job_messages.LONGEST_KEY} printable characters")
     return Once(key, caller.name, f"POST {uri}")
 
 
 def _check_uids(entity: Entity) -> None:
     for name, uid in zip(("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"), entity, strict=True):
-        if uid is not None and (len(uid) > _LONGEST_UID or not _UID.fullmatch(uid)):
-            raise BadRequest(f"{name}={uid}: expected a UID, digits and dots, at most {_LONGEST_UID} characters")
+        if uid is not None and (len(uid) > job_messages.LONGEST_UID or not _UID.fullmatch(uid)):
+            raise BadRequest(
+                f"{name}={uid}: expected a UID, digits and dots, at most {job_messages.LONGEST_UID} characters"
+            )

@@ -69,13 +69,18 @@ def of_scope(scope: Scope) -> tuple[Parameter, ...]:
 
 
 def task_query(given: Given, base: TaskQuery, own: Sequence[Filter], zone: tzinfo) -> TaskQuery:
-    """Return which tasks are meant.
+    """Return which tasks are meant, of those that the path means. Raises as `query_of` does."""
+    found = query_of(given, own, zone)
+    return replace(found, kinds=base.kinds or found.kinds, queues=base.queues or found.queues)
+
+
+def query_of(given: Given, own: Sequence[Filter], zone: tzinfo) -> TaskQuery:
+    """Return which tasks are meant, of any kind.
 
     Args:
-        given: the query parameters.
-        base: what the path says of the tasks.
-        own: the filters besides the common ones.
-        zone: of times without an offset.
+        given: the parameters.
+        own: filters besides the common ones.
+        zone: on whose clock times without an offset are.
 
     Raises:
         BadRequest: a value cannot be used.
@@ -90,8 +95,7 @@ def task_query(given: Given, base: TaskQuery, own: Sequence[Filter], zone: tzinf
             in_params.append((one.field, given.is_true(name) if one.is_flag else text))
         elif not one.in_params:
             values[one.field] = given.all(name, commas=True) if one.is_list else text
-    return replace(
-        base,
+    return TaskQuery(
         ids=tuple(task_id(text) for text in given.all("taskID", commas=True)),
         devices=given.without_star("dicomDeviceName"),
         statuses=statuses(given.without_star("status")),
@@ -148,14 +152,21 @@ def _position(text: str, order: str) -> tuple[datetime, int]:
     return _EPOCH + int(found[2]) * _MICROSECOND, min(int(found[3]), _LARGEST_ID)
 
 
-def refuse_all(wanted: TaskQuery, base: TaskQuery, given: Given, scope: Scope) -> None:
+def refuse_all(wanted: TaskQuery, given: Given, known: Sequence[Parameter], base: TaskQuery | None = None) -> None:
     """Refuse a change of all tasks that was not asked for as such.
 
+    Args:
+        wanted: which tasks.
+        given: the parameters.
+        known: which could narrow it down.
+        base: what the path says of the tasks; None: kinds and queues are no filters, wherever they come from.
+
     Raises:
-        BadRequest: there is neither a filter besides the path nor `all=true`.
+        BadRequest: there is neither a filter nor `all=true`.
     """
-    if wanted == base and not given.is_true("all"):
-        names = ", ".join(parameter.name for parameter in of_scope(scope))
+    is_unfiltered = wanted.is_unfiltered if base is None else wanted == base
+    if is_unfiltered and not given.is_true("all"):
+        names = ", ".join(parameter.name for parameter in known)
         raise BadRequest(f"Missing query parameter: to change all tasks say all=true, else one of {names}")
 
 

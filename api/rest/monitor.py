@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api import answers
+from api import answers, steering
 from api.answers import BadRequest, Route
 from api.rest import bulk, changes, documents, filters, listing, parameters
 from api.rest.aggregates import Aggregates
@@ -19,14 +18,10 @@ from api.rest.scope import Scope
 from api.rest.single import Single
 from api.security import Caller, Operator, Reader, Submitter
 from archive import db
-from archive.accounts import Role
 from config import settings
 from tasks import query as queries
 from tasks.query import TaskQuery
-from tasks.state import Event, Status, may
 from tasks.wish import Action, Wish
-
-_CANCELABLE = tuple(status for status in Status if may(status, Event.CANCEL))
 
 #: A bulk call in the OpenAPI document.
 _CHANGE: dict[str, Any] = {
@@ -109,9 +104,7 @@ class Monitor:
         wanted = self._query(request, given)
         if not wanted.statuses and not given.is_true("all"):
             raise BadRequest("Missing query parameter: status")
-        statuses = wanted.statuses or _CANCELABLE
-        only_of = None if caller.may(Role.OPERATOR) else caller.name
-        chosen = replace(wanted, statuses=statuses, requester_user=only_of)
+        chosen = steering.cancelable(wanted, caller)
         return bulk.answer(request, caller, given, Wish(Action.CANCEL, chosen))
 
     def reschedule(self, request: Request, caller: Operator) -> Response:
@@ -142,5 +135,5 @@ class Monitor:
 
     def _wanted(self, request: Request, given: Given) -> TaskQuery:
         wanted = self._query(request, given)
-        filters.refuse_all(wanted, self._scope.base(request), given, self._scope)
+        filters.refuse_all(wanted, given, self._filters, self._scope.base(request))
         return wanted

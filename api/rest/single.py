@@ -6,15 +6,14 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, Request, Response
 
-from api import answers, audit
-from api.answers import Forbidden, NotFound
+from api import answers, audit, steering
+from api.answers import NotFound
 from api.explain import explain
 from api.rest import changes, documents, filters, parameters, times
 from api.rest import shape as shapes
 from api.rest.scope import Scope
 from api.security import Caller, Operator, Reader, Submitter
 from archive import db
-from archive.accounts import Role
 from config import settings
 from tasks import history, operations
 from tasks import query as queries
@@ -68,11 +67,7 @@ class Single:
         """Cancel one task."""
         given = parameters.read(request, ())
         number = filters.task_id(taskID)
-        if not caller.may(Role.OPERATOR) and self._task(request, number).requester_user != caller.name:
-            raise Forbidden(f"Task {number} was not made by {caller.name}: a submitter cancels only its own")
-        with audit.recorded(caller, "CancelTask", str(number)) as entry:
-            operations.cancel_one(number, self._scope.base(request), caller.by)
-            entry.count = 1
+        steering.cancel_one(number, self._scope.base(request), caller)
         return answers.empty(given.warnings)
 
     def reschedule_one(self, request: Request, caller: Operator, taskID: str) -> Response:  # noqa: N803

@@ -67,7 +67,7 @@ def test_what_is_tolerated_is_no_filter() -> None:
 
     assert wanted == base
     with pytest.raises(BadRequest, match="all=true"):
-        filters.refuse_all(wanted, base, given, scope.of_kind(SHAPE))
+        filters.refuse_all(wanted, given, filters.of_scope(scope.of_kind(SHAPE)), base)
 
 
 def test_queue_is_a_filter_where_it_is_not_the_path() -> None:
@@ -77,7 +77,7 @@ def test_queue_is_a_filter_where_it_is_not_the_path() -> None:
     wanted = filters.task_query(given, base, retrieve.SHAPE.filters, UTC)
 
     assert wanted.queues == ("Retrieve",)
-    filters.refuse_all(wanted, base, given, scope.of_kind(retrieve.SHAPE))
+    filters.refuse_all(wanted, given, filters.of_scope(scope.of_kind(retrieve.SHAPE)), base)
 
 
 @pytest.mark.parametrize(

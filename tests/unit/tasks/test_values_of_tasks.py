@@ -40,7 +40,8 @@ def test_every_field_of_a_filter_is_tried_here() -> None:
     assert set(SET) == {field.name for field in fields(TaskQuery)}
 
 
-def test_empty_filter_matches_all() -> None:
+def test_empty_filter_matches_all_and_says_so() -> None:
+    assert TaskQuery().is_unfiltered
     assert TaskQuery().conditions() == []
 
 
@@ -48,18 +49,21 @@ def test_empty_filter_matches_all() -> None:
 def test_any_field_that_is_set_filters(name: str) -> None:
     query = TaskQuery(kinds=("EXPORT",), **{name: SET[name]})
 
+    assert not query.is_unfiltered
     assert len(query.conditions()) == 2
 
 
-def test_kind_and_queue_of_the_path_narrow_it_down() -> None:
+def test_kind_and_queue_of_the_path_are_no_filter_but_narrow_it_down() -> None:
     query = TaskQuery(**{name: SET[name] for name in FROM_PATH})
 
+    assert query.is_unfiltered
     assert len(query.conditions()) == 2
 
 
 def test_empty_values_filter_nothing() -> None:
     query = TaskQuery(devices=(), batch_id=None, created=(None, None))
 
+    assert query.is_unfiltered
     assert query.conditions() == []
 
 
