@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
@@ -87,21 +88,20 @@ ORDERS = {
 
 def find(session: Session, query: TaskQuery, page: Page = Page()) -> Iterator[TaskView]:
     """Yield the matching tasks of a page, read from the database in parts, so that memory stays flat."""
-    selected = _ordered(select(Task.__table__).where(*query.conditions()), page.order)
-    if page.offset:
-        selected = selected.offset(page.offset)
-    if page.limit is not None:
-        selected = selected.limit(page.limit)
+    selected = ordered(select(Task.__table__), query, page)
     rows = session.execute(selected, execution_options={"yield_per": FETCH_SIZE})
     for row in rows.mappings():
         yield TaskView.of(row)
 
 
-def _ordered(selected: Select[tuple[object, ...]], order: str) -> Select[tuple[object, ...]]:
-    column = ORDERS[order.removeprefix("-")]
-    if order.startswith("-"):
-        return selected.order_by(column.desc(), Task.id.desc())
-    return selected.order_by(column, Task.id)
+def ordered(selected: Select[Any], query: TaskQuery, page: Page) -> Select[Any]:
+    """Return what selects columns of tasks, narrowed down to the matching tasks of a page, in its order."""
+    column, by_id = ORDERS[page.order.removeprefix("-")], Task.id
+    order = (column.desc(), by_id.desc()) if page.order.startswith("-") else (column, by_id)
+    selected = selected.select_from(Task).where(*query.conditions()).order_by(*order)
+    if page.offset:
+        selected = selected.offset(page.offset)
+    return selected if page.limit is None else selected.limit(page.limit)
 
 
 def get(session: Session, task_id: int) -> TaskView | None:

@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from api import answers
 from api.answers import PROBLEM, Busy, NotAcceptable
+from api.rest import copied
 from api.rest import shape as shapes
 from api.rest.parameters import Given, Parameter
 from api.rest.shape import Shape
@@ -77,15 +78,18 @@ def answer(wanted: TaskQuery, page: Page, shape: Shape, zone: tzinfo, how: Forma
         raise Busy("too many lists are being read at once; try again")
     written = _chunks(wanted, page, shape, zone, how)
     # What fails before the first part is an answer of its own.
-    first, second = next(written, ""), next(written, None)
+    first, second = next(written, b""), next(written, None)
     if second is None:
         return Response(first, media_type=how.media_type)
     return StreamingResponse(itertools.chain((first, second), written), media_type=how.media_type)
 
 
-def _chunks(wanted: TaskQuery, page: Page, shape: Shape, zone: tzinfo, how: Format) -> Iterator[str]:
+def _chunks(wanted: TaskQuery, page: Page, shape: Shape, zone: tzinfo, how: Format) -> Iterator[str | bytes]:
     try:
         with db.transaction() as session:
+            if how.delimiter is not None and copied.can_write(shape, zone):
+                yield from copied.parts(session, wanted, page, shape, zone, how.delimiter)
+                return
             tasks = queries.find(session, wanted, page)
             as_csv = how.delimiter is not None
             parts = _as_csv(tasks, shape, zone, how.delimiter or ",") if as_csv else _as_json(tasks, shape, zone)

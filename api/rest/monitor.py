@@ -20,7 +20,7 @@ from archive.accounts import Role
 from config import settings
 from tasks import operations
 from tasks import query as queries
-from tasks.operations import BulkResult
+from tasks.bulk import BulkResult
 from tasks.query import TaskQuery
 from tasks.state import Event, Status, may
 
