@@ -21,8 +21,8 @@ from api.gate import AwayError, Gate, Probe
 from archive import db
 from archive.errors import ArchiveError
 from config.errors import ConfigError
+from tasks.bulk import BulkResult
 from tasks.errors import ConflictError, InvalidError, NotFoundError, TaskError
-from tasks.operations import BulkResult
 
 _log = structlog.get_logger()
 

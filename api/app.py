@@ -94,7 +94,14 @@ def create_app(*, beyond_loopback: bool = False, account: Caller | None = None, 
 
 
 def _include(made: FastAPI) -> None:
-    of_cluster = (cluster.router, directory.router, destinations.router, devices.router, file_systems.router, intake.router)
+    of_cluster = (
+        cluster.router,
+        directory.router,
+        destinations.router,
+        devices.router,
+        file_systems.router,
+        intake.router,
+    )
     of_tasks = (operations.router, events.router, export.router, *_monitors())
     for router in (*of_cluster, *of_tasks, health.router, metrics.router):
         made.include_router(router, prefix=BASE)

@@ -84,7 +84,7 @@ class Running:
         by = By(caller.by.actor, operation_id=row.id)
         try:
             with audit.recorded(caller, row.action, f"{row.request} (operation {row.id})") as entry:
-                result = wish.carry_out(held.wish, by, follower=following)
+                result = wish.carry_out(held.wish, by, watch=following)
                 entry.count, entry.failed = result.count, result.failed
         except TakenOverError:
             raise

@@ -16,10 +16,9 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from archive import db
 from archive.db import Base
 from tasks import query as queries
+from tasks.bulk import BulkResult, Watch
 from tasks.errors import ConflictError, NotFoundError, TaskError
-from tasks.operations import BulkResult
-from tasks.query import TaskQuery
-from tasks.record import Instant, Task
+from tasks.record import Instant
 from tasks.slots import NOW
 from tasks.wish import Wish
 
@@ -45,8 +44,6 @@ class Operation(Base):
     holder: Mapped[str | None] = mapped_column(Uuid(as_uuid=False), comment="who works on it; NULL: nobody")
     lease_until: Mapped[datetime] = mapped_column(Instant, comment="then another process may go on with it")
     total: Mapped[int | None] = mapped_column(BigInteger, comment="tasks that matched when it began")
-    highest_id: Mapped[int | None] = mapped_column(BigInteger, comment="newest task that is meant; NULL: not begun")
-    after_id: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), comment="done up to this task")
     count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), comment="tasks changed")
     failed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), comment="tasks refused")
     refusals: Mapped[dict[str, int]] = mapped_column(JSONB, server_default=text("'{}'"), comment="reason to number")
@@ -157,10 +154,15 @@ def take(operation_id: str) -> Held | None:
             .values(holder=token, lease_until=NOW + _LEASE, started_at=func.coalesce(Operation.started_at, NOW))
             .returning(Operation)
         ).one_or_none()
-        return None if taken is None else Held(taken, token, Wish.of_json(taken.wish))
+        if taken is None:
+            return None
+        held = Held(taken, token, Wish.of_json(taken.wish))
+        if taken.total is None:
+            taken.total = queries.count(session, held.wish.wanted)
+        return held
 
 
-class Following:
+class Following(Watch):
     """Writes the progress of a held operation with each chunk, and says when to stop."""
 
     def __init__(self, held: Held, leaving: Callable[[], bool]) -> None:
@@ -172,37 +174,30 @@ class Following:
         """
         self._held = held
         self._leaving = leaving
+        self._is_asked_to_stop = held.operation.stop_asked_at is not None
+        #: What was refused by who worked on it before; what was changed then, the history tells.
+        self._refused_before = Counter(held.operation.refusals)
         #: It stopped because the process ends.
         self.left = False
 
-    def begin(self, session: Session, highest: int, result: BulkResult) -> tuple[int, int]:
-        """Return what is still to be done, and fill in what was done."""
-        row = self._held.operation
-        before = row.result()
-        result.count, result.failed = before.count, before.failed
-        result.refusals, result.by_device, result.by_status = before.refusals, before.by_device, before.by_status
-        if row.highest_id is not None:
-            return row.after_id, row.highest_id
-        total = _matching(session, self._held.wish.wanted, highest)
-        self._write(session, {"highest_id": highest, "total": total})
-        return 0, highest
+    def wants_stop(self) -> bool:
+        """Tell whether the operation shall end here, or be left to another process."""
+        if self._is_asked_to_stop:
+            return True
+        self.left = self._leaving()
+        return self.left
 
-    def chunk_done(self, session: Session, after_id: int, result: BulkResult) -> bool:
+    def note(self, session: Session, result: BulkResult) -> None:
         """Write the progress.
 
         Raises:
             TakenOverError: another process has the operation.
         """
-        said = {
-            "after_id": after_id, "count": result.count, "failed": result.failed, "refusals": dict(result.refusals),
+        refusals = result.refusals + self._refused_before
+        values = {
+            "count": result.count, "failed": refusals.total(), "refusals": dict(refusals),
             "by_device": dict(result.by_device), "by_status": dict(result.by_status),
         }  # fmt: skip
-        if self._write(session, said):
-            return False
-        self.left = self._leaving()
-        return not self.left
-
-    def _write(self, session: Session, values: dict[str, Any]) -> bool:
         written = session.execute(
             update(Operation)
             .where(Operation.id == self._held.operation.id, Operation.holder == self._held.token)
@@ -211,7 +206,7 @@ class Following:
         ).one_or_none()
         if written is None:
             raise TakenOverError(f"Operation {self._held.operation.id} is in other hands")
-        return bool(written[0])
+        self._is_asked_to_stop = bool(written[0])
 
 
 def end(held: Held, error: str | None = None) -> None:
@@ -231,10 +226,6 @@ def _release(held: Held, values: dict[str, Any]) -> None:
             .where(Operation.id == held.operation.id, Operation.holder == held.token)
             .values(**values, holder=None, updated_at=NOW)
         )
-
-
-def _matching(session: Session, wanted: TaskQuery, highest: int) -> int:
-    return queries.count(session, wanted, Task.id <= highest)
 
 
 def _one(session: Session, operation_id: str) -> Operation:

@@ -9,7 +9,7 @@ from sqlalchemy import CursorResult, delete, select
 
 from archive import db
 from config.device import Device, Queue
-from tasks import store
+from tasks import store, taking
 from tasks.control import AcceptedMessage, IdempotencyKey, WorkerNode
 from tasks.history import History
 from tasks.kept_operations import Operation
@@ -55,7 +55,7 @@ def purge_tasks(device: Device) -> str:
             after = 0
             while True:
                 with db.transaction() as session:
-                    old = store.take(session, conditions, after, _CHUNK)
+                    old = taking.take(session, conditions, after, _CHUNK)
                     purged += store.delete_tasks(session, old, By(f"purge of {device.name}", f"{status} for {delay}"))
                 if len(old) < _CHUNK:
                     break

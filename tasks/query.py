@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
+from sqlalchemy import Boolean, ColumnElement, Select, Text, cast, func, literal, select, tuple_
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from tasks import slots
@@ -72,9 +75,9 @@ class TaskQuery:
 
 
 def _has(name: str, value: str | bool) -> ColumnElement[bool]:
-    if value is False:
-        return ~Task.params.contains({name: True})
-    return Task.params.contains({name: value})
+    # As text, so that also a COPY can carry it.
+    there = Task.params.op("@>", return_type=Boolean())(cast(literal(json.dumps({name: value or True}), Text), JSONB))
+    return ~there if value is False else there
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +100,7 @@ ORDERS = {
 
 def find(session: Session, query: TaskQuery, page: Page = Page()) -> Iterator[TaskView]:
     """Yield the matching tasks of a page, read from the database in parts, so that memory stays flat."""
-    selected = _ordered(select(Task.__table__).where(*query.conditions(), *_behind(page)), page.order)
-    if page.offset:
-        selected = selected.offset(page.offset)
-    if page.limit is not None:
-        selected = selected.limit(page.limit)
+    selected = ordered(select(Task.__table__), query, page)
     rows = session.execute(selected, execution_options={"yield_per": FETCH_SIZE})
     for row in rows.mappings():
         yield TaskView.of(row)
@@ -126,11 +125,14 @@ def position_of(task: TaskView, order: str) -> tuple[datetime, int]:
             return task.updated_time, task.id
 
 
-def _ordered(selected: Select[tuple[object, ...]], order: str) -> Select[tuple[object, ...]]:
-    column = ORDERS[order.removeprefix("-")]
-    if order.startswith("-"):
-        return selected.order_by(column.desc(), Task.id.desc())
-    return selected.order_by(column, Task.id)
+def ordered(selected: Select[Any], query: TaskQuery, page: Page) -> Select[Any]:
+    """Return what selects columns of tasks, narrowed down to the matching tasks of a page, in its order."""
+    column, by_id = ORDERS[page.order.removeprefix("-")], Task.id
+    order = (column.desc(), by_id.desc()) if page.order.startswith("-") else (column, by_id)
+    selected = selected.select_from(Task).where(*query.conditions(), *_behind(page)).order_by(*order)
+    if page.offset:
+        selected = selected.offset(page.offset)
+    return selected if page.limit is None else selected.limit(page.limit)
 
 
 def get(session: Session, task_id: int) -> TaskView | None:

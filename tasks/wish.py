@@ -10,9 +10,9 @@ from pydantic import TypeAdapter
 
 from archive import configuration
 from tasks import operations
+from tasks.bulk import NOBODY, BulkResult, Watch
 from tasks.errors import InvalidError
 from tasks.moving import Change, Mover
-from tasks.operations import BulkResult, Follower
 from tasks.query import TaskQuery
 from tasks.state import Event, may
 from tasks.store import By
@@ -68,7 +68,7 @@ def check(wish: Wish) -> None:
             assert_never(wish.action)
 
 
-def carry_out(wish: Wish, by: By, *, dry_run: bool = False, follower: Follower | None = None) -> BulkResult:
+def carry_out(wish: Wish, by: By, *, dry_run: bool = False, watch: Watch = NOBODY) -> BulkResult:
     """Change all tasks that are meant, or say what would be changed.
 
     Raises:
@@ -77,10 +77,10 @@ def carry_out(wish: Wish, by: By, *, dry_run: bool = False, follower: Follower |
     """
     match wish.action:
         case Action.CANCEL:
-            return operations.cancel(wish.wanted, by, dry_run=dry_run, follower=follower)
+            return operations.cancel(wish.wanted, by, dry_run=dry_run, watch=watch)
         case Action.RESCHEDULE:
-            return operations.reschedule(wish.wanted, wish.change, by, dry_run=dry_run, follower=follower)
+            return operations.reschedule(wish.wanted, wish.change, by, dry_run=dry_run, watch=watch)
         case Action.DELETE:
-            return operations.delete(wish.wanted, by, dry_run=dry_run, follower=follower)
+            return operations.delete(wish.wanted, by, dry_run=dry_run, watch=watch)
         case _:
             assert_never(wish.action)

@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from api import answers
 from api.answers import PROBLEM, Busy, NotAcceptable
-from api.rest import filters
+from api.rest import copied, filters
 from api.rest import shape as shapes
 from api.rest.parameters import Given, Parameter
 from api.rest.scope import Scope
@@ -96,7 +96,7 @@ def answer(request: Request, wanted: TaskQuery, page: Page, how: Written) -> Res
         return _page(request, wanted, page, how)
     written = _chunks(wanted, page, how)
     # What fails before the first part is an answer of its own.
-    first, second = next(written, ""), next(written, None)
+    first, second = next(written, b""), next(written, None)
     if second is None:
         return Response(first, media_type=how.format.media_type)
     return StreamingResponse(itertools.chain((first, second), written), media_type=how.format.media_type)
@@ -126,9 +126,13 @@ def _next(request: Request, after: str) -> str:
     return f"{request.url.path}?{urlencode([*kept, ('after', after)])}"
 
 
-def _chunks(wanted: TaskQuery, page: Page, how: Written) -> Iterator[str]:
+def _chunks(wanted: TaskQuery, page: Page, how: Written) -> Iterator[str | bytes]:
     try:
         with db.transaction() as session:
+            delimiter, shape = how.format.delimiter, how.scope.shape
+            if delimiter is not None and shape is not None and copied.can_write(shape, how.zone):
+                yield from copied.parts(session, wanted, page, shape, how.zone, delimiter)
+                return
             held: list[str] = []
             size = 0
             for part in _parts(queries.find(session, wanted, page), how):

@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0003_wire"
-down_revision = "0002"
+down_revision = ("0003", "0003_cluster5")
 branch_labels = None
 depends_on = None
 
@@ -32,10 +32,6 @@ def upgrade() -> None:
         sa.Column("holder", sa.Uuid(as_uuid=False), nullable=True, comment="who works on it; NULL: nobody"),
         sa.Column("lease_until", _TIME, nullable=False, comment="then another process may go on with it"),
         sa.Column("total", sa.BigInteger(), nullable=True, comment="tasks that matched when it began"),
-        sa.Column("highest_id", sa.BigInteger(), nullable=True, comment="newest task that is meant; NULL: not begun"),
-        sa.Column(
-            "after_id", sa.BigInteger(), server_default=sa.text("0"), nullable=False, comment="done up to this task"
-        ),
         sa.Column("count", sa.BigInteger(), server_default=sa.text("0"), nullable=False, comment="tasks changed"),
         sa.Column("failed", sa.BigInteger(), server_default=sa.text("0"), nullable=False, comment="tasks refused"),
         _numbers("refusals", "reason to number"),

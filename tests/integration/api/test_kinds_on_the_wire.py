@@ -49,7 +49,9 @@ def insert(values: dict[str, object], progress: dict[str, object] | None = None,
 
 
 def head(task_id: int, queue: str, kind: str, status: str = "SCHEDULED") -> str:
-    return f'[{{"taskID":"{task_id}","dicomDeviceName":"archive-a","queue":"{queue}","type":"{kind}","status":"{status}",'
+    return (
+        f'[{{"taskID":"{task_id}","dicomDeviceName":"archive-a","queue":"{queue}","type":"{kind}","status":"{status}",'
+    )
 
 
 def body(wire: Wire, path: str, **headers: str) -> str:
