@@ -81,3 +81,7 @@ class PeerTimedOut(PeerError):
 
 class PeerMisbehaved(PeerError):
     """The peer sent what the standard does not allow at that point."""
+
+
+class PeerRefused(PeerError):
+    """The peer answered a request with a status that says it was not done; the text has it."""

@@ -109,11 +109,11 @@ class Mover:
         device = self._cluster.devices.get(device_name)
         if device is None or not device.is_ours:
             return f"Cannot reschedule Task{{id={{task}}}}: Device{{name={device_name}}} is not in the configuration"
-        row = {**task._asdict(), "id": "{task}"}
         change = self._change
+        row = {**task._asdict(), "id": "{task}", "new_local_aet": change.local_aet}
         try:
             target = kind_of(task.kind).target_on(device, row, exporter_id=change.exporter_id, queue=change.queue)
-            stays = not change.devices and change.exporter_id is None
+            stays = not change.devices and change.exporter_id is None and change.local_aet is None
             # Its AE title is the task's own; only a move, or another exporter, brings another one.
             return replace(target, local_aet=task.local_aet) if stays else target
         except (ConflictError, InvalidError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Request, Response
 
 from api import answers, audit, running
-from api.rest import operations
+from api.rest import forwarding, operations
 from api.rest.parameters import Given, flag
 from api.security import Caller
 from tasks import kept_operations, wish
@@ -28,7 +28,11 @@ def answer(request: Request, caller: Caller, given: Given, wished: Wish) -> Resp
     Raises:
         InvalidError: a status, device, exporter or queue cannot be meant.
         ConflictError: a device is not one of the cluster.
+        Unreachable: the tasks are those of a foreign device, which cannot be asked.
     """
+    elsewhere = forwarding.forwarded(request, caller, given)
+    if elsewhere is not None:
+        return elsewhere
     if given.is_true("dryrun"):
         return answers.warned(answers.preview(wish.carry_out(wished, caller.by, dry_run=True)), given.warnings)
     what = f"{request.url.path}?{answers.without_token(request)}"

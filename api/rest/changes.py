@@ -30,17 +30,14 @@ RESCHEDULE = (
     SCHEDULED_TIME,
     PRIORITY,
     flag("keepScheduledTime", "Move only: keep scheduled time, failures and messages."),
+    Parameter("newLocalAET", "AE title that the tasks shall work as; also their destination, if the old one was it."),
 )
 _NEW_QUEUE = Parameter("newQueueName", "Queue that the tasks shall be in; it must be one of the device.")
-_NEW_AET = Parameter(
-    "newLocalAET", "AE title of the device that the tasks shall work as; also their destination, if the old one was it."
-)
 
 
 def of_scope(scope: Scope) -> tuple[Parameter, ...]:
     """Return what a reschedule of these tasks takes."""
-    queue = (_NEW_QUEUE,) if scope.has_queue else ()
-    return (*RESCHEDULE, *queue, *((_NEW_AET,) if scope.has_local_aet else ()))
+    return (*RESCHEDULE, _NEW_QUEUE) if scope.has_queue else RESCHEDULE
 
 
 def change(given: Given, exporter_id: str | None, own_devices: Sequence[str]) -> Change:

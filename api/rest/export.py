@@ -88,7 +88,6 @@ SHAPE = shape.register(
             "Modality": lambda task, _: _joined(task),
         },
         has_exporter=True,
-        has_local_aet=True,
         batch=BatchShape(filters=(_EXPORTER,), lists={"ExporterID": "exporter_id"}),
     )
 )  # fmt: skip

@@ -30,7 +30,6 @@ class Scope:
     #: What a reschedule can change besides device, time and priority.
     has_exporter: bool = False
     has_queue: bool = False
-    has_local_aet: bool = False
 
     def base(self, request: Request) -> TaskQuery:
         """Return what the path says of the tasks."""
@@ -58,7 +57,6 @@ def of_kind(shape: Shape) -> Scope:
         shape=shape,
         has_exporter=shape.has_exporter,
         has_queue=shape.has_queue,
-        has_local_aet=shape.has_local_aet,
     )
 
 
@@ -73,5 +71,4 @@ QUEUE = Scope(
         STUDY,
     ),
     shape=None,
-    has_local_aet=True,
 )

@@ -63,8 +63,6 @@ class Shape:
     has_exporter: bool = False
     #: The queue can be changed by a reschedule.
     has_queue: bool = False
-    #: The local AE can be changed by a reschedule.
-    has_local_aet: bool = False
     #: None: its batches are not listed.
     batch: BatchShape | None = None
 

@@ -71,7 +71,6 @@ SHAPE = shape.register(
             **{name: _check_cell(name) for name in _CHECKS},
             **cells_of(_COUNTERS),
         },
-        has_local_aet=True,
         batch=BatchShape(
             filters=_FILTERS,
             lists={

@@ -100,7 +100,6 @@ SHAPE = shape.register(
             "errorComment": lambda task, _: _comment(task),
         },
         has_queue=True,
-        has_local_aet=True,
         batch=BatchShape(
             filters=(
                 title_filter("localAET", "local_aet", "AE that asks."),

@@ -75,7 +75,6 @@ SHAPE = shape.register(
             "StorageID": _storages_cell,
             **cells_of(_COUNTERS),
         },
-        has_local_aet=True,
         batch=BatchShape(
             filters=(title_filter("localAET", "local_aet", "AE that the tasks were made through."),),
             lists={"LocalAET": "local_aet"},
