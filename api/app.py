@@ -28,6 +28,7 @@ from api.rest import (
     health,
     intake,
     operations,
+    results,
     scope,
     shape,
 )
@@ -102,7 +103,7 @@ def _include(made: FastAPI) -> None:
         file_systems.router,
         intake.router,
     )
-    of_tasks = (operations.router, events.router, export.router, *_monitors())
+    of_tasks = (operations.router, events.router, results.router, export.router, *_monitors())
     for router in (*of_cluster, *of_tasks, health.router, metrics.router):
         made.include_router(router, prefix=BASE)
     made.include_router(health.router, include_in_schema=False)

@@ -116,10 +116,10 @@ class Mover:
             stays = not change.devices and change.exporter_id is None and change.local_aet is None
             # Its AE title is the task's own; only a move, or another exporter, brings another one.
             return replace(target, local_aet=task.local_aet) if stays else target
-        except (ConflictError, InvalidError) as error:
-            return str(error)
         except UnknownKindError:
             return f"Cannot reschedule Task{{id={{task}}}}: tasks of type {task.kind} are listed, but never run here"
+        except (ConflictError, InvalidError) as error:
+            return str(error)
 
     def _reaching(
         self, session: Session, group: Alike, targets: Sequence[Target | str], moves: Moves

@@ -56,7 +56,11 @@ _DEVICE = thing(
             ("dicomDescription", "dicomManufacturer", "dicomManufacturerModelName", "dicomStationName"), TEXT
         ),
         **dict.fromkeys(("dicomSoftwareVersion", "dicomPrimaryDeviceType"), documents.array(TEXT)),
-        "liveWorkers": documents.COUNT, "lastHeartbeat": TIME, "paused": documents.array(_PAUSED),
+        "liveWorkers": documents.COUNT, "lastHeartbeat": TIME, "paused": documents.array(_PAUSED), "url": TEXT,
+        "workers": documents.array(
+            thing({"name": TEXT, "queue": TEXT, "state": TEXT, "since": TIME, "lastHeartbeat": TIME})
+        ),
+        "failover": documents.ANYTHING,
     },
 )  # fmt: skip
 

@@ -38,7 +38,8 @@ def test_batch_with_all_that_its_tasks_have(wire: Wire) -> None:
 
 def test_batch_counts_every_status_and_status_only_chooses_the_batch(wire: Wire) -> None:
     for status in Status:
-        factories.placed(status, batch_id="all")
+        # A queue each: what is placed later must not run what was placed before.
+        factories.placed(status, batch_id="all", queue=f"Queue of {status}")
     factories.insert(batch_id="waiting")
 
     [batch] = wire.get(f"{EXPORTS}/batch?status=FAILED").json()
@@ -95,7 +96,7 @@ def test_filter_of_batches(wire: Wire, path: str, ids: list[str]) -> None:
 
 
 def wrong(status: Status, error: str | None, outcome: str | None = None, destination: str = "dicom:PACS") -> int:
-    task_id = factories.placed(status).task_id
+    task_id = factories.placed(status, queue=f"Queue of {status}").task_id
     factories.sql(
         "UPDATE task SET error_message = :error, outcome_message = :outcome, destination = :destination WHERE id = :id",
         error=error, outcome=outcome, destination=destination, id=task_id,
@@ -127,7 +128,7 @@ def test_failures_take_the_filters_of_the_list(wire: Wire) -> None:
     wrong(Status.WARNING, "two")
 
     assert [one["message"] for one in wire.get(f"{EXPORTS}/failures?status=WARNING").json()] == ["two"]
-    assert wire.get(f"{BASE}/queue/Export/failures?limit=1").json()[0]["count"] == 1
+    assert wire.get(f"{BASE}/queue/Queue%20of%20FAILED/failures?limit=1").json()[0]["count"] == 1
     assert wire.get(f"{EXPORTS}/failures?dicomDeviceName=archive-b").content == b"[]"
 
 
@@ -168,13 +169,13 @@ def test_page_goes_on_where_it_ended_though_tasks_went_and_came(wire: Wire) -> N
     assert [one["taskID"] for one in wire.get(link).json()] == [str(third), str(newest.id)]
 
 
-def test_link_carries_no_token_and_no_offset(wire: Wire) -> None:
+def test_link_carries_no_offset(wire: Wire) -> None:
     factories.insert(4)
 
-    link = next_of(wire.get(f"{EXPORTS}?limit=1&offset=1&batchID=&access_token=secret").headers["link"])
+    link = next_of(wire.get(f"{EXPORTS}?limit=1&offset=1&status=waiting").headers["link"])
 
     assert link is not None
-    assert set(parse_qs(urlsplit(link).query)) == {"limit", "after"}
+    assert set(parse_qs(urlsplit(link).query)) == {"limit", "status", "after"}
 
 
 def test_last_page_has_no_link(wire: Wire) -> None:
