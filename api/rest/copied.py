@@ -50,6 +50,16 @@ _COMMON: Mapping[str, str] = {
     "SOPInstanceUID": "sop_uid",
 }
 
+_PEERS = {"RemoteAET": "remote_aet", "DestinationAET": "destination_aet"}
+
+
+def _progress(*names: str) -> dict[str, str]:
+    return {name: f"coalesce(progress->>'{name}', '0')" for name in names}
+
+
+#: -1: nothing is known yet of a run that has begun.
+_STATUS_CODE = "coalesce(CAST(progress->>'statusCode' AS int), CASE WHEN started_time IS NULL THEN 0 ELSE -1 END)"
+
 #: Columns of a kind.
 _OF_KIND: Mapping[str, Mapping[str, str]] = {
     "EXPORT": {
@@ -57,6 +67,29 @@ _OF_KIND: Mapping[str, Mapping[str, str]] = {
         "NumberOfInstances": "progress->>'numInstances'",
         "Modality": "CASE WHEN progress->'modalities' <> '[]' THEN array_to_string("
         "ARRAY(SELECT jsonb_array_elements_text(progress->'modalities')), '\\') END",
+    },
+    "RETRIEVE": {
+        **_PEERS,
+        **_progress("completed", "failed", "warning"),
+        "remaining": "coalesce(progress->>'remaining', CASE WHEN started_time IS NULL THEN '0' ELSE '-1' END)",
+        "statusCode": f"CASE WHEN {_STATUS_CODE} <> -1 THEN lpad(upper(to_hex({_STATUS_CODE} & 65535)), 4, '0') END",
+        "errorComment": "progress->>'errorComment'",
+    },
+    "STGVER": {
+        **_progress("completed", "failed"),
+        "StgCmtPolicy": "params->>'policy'",
+        "UpdateLocationStatus": "coalesce(params->>'updateLocationStatus', 'null')",
+        "StorageID": "CASE WHEN params->'storageIDs' <> '[]' THEN array_to_string(ARRAY(SELECT id FROM "
+        "jsonb_array_elements_text(params->'storageIDs') AS id ORDER BY id COLLATE \"C\"), '\\') END",
+    },
+    "DIFF": {
+        **_progress("matches", "missing", "different"),
+        "PrimaryAET": "remote_aet",
+        "SecondaryAET": "destination_aet",
+        "QueryString": "params->>'queryString'",
+        "comparefield": "params->>'comparefield'",
+        "checkMissing": "coalesce(params->>'checkMissing', 'false')",
+        "checkDifferent": "coalesce(params->>'checkDifferent', 'false')",
     },
     "DELETE_STUDY": {
         "FileSystemID": "params->>'fileSystemID'",
