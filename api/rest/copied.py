@@ -79,8 +79,8 @@ _OF_KIND: Mapping[str, Mapping[str, str]] = {
         **_progress("completed", "failed"),
         "StgCmtPolicy": "params->>'policy'",
         "UpdateLocationStatus": "coalesce(params->>'updateLocationStatus', 'null')",
-        "StorageID": "CASE WHEN params->'storageIDs' <> '[]' THEN array_to_string(ARRAY(SELECT id FROM "
-        "jsonb_array_elements_text(params->'storageIDs') AS id ORDER BY id COLLATE \"C\"), '\\') END",
+        "StorageID": "CASE WHEN params->'storageIDs' <> '[]' THEN array_to_string(ARRAY(SELECT storage FROM "
+        "jsonb_array_elements_text(params->'storageIDs') AS found(storage) ORDER BY storage COLLATE \"C\"), '\\') END",
     },
     "DIFF": {
         **_progress("matches", "missing", "different"),
