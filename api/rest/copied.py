@@ -56,7 +56,7 @@ _OF_KIND: Mapping[str, Mapping[str, str]] = {
         "ExporterID": "exporter_id",
         "NumberOfInstances": "progress->>'numInstances'",
         "Modality": "CASE WHEN progress->'modalities' <> '[]' THEN array_to_string("
-        "ARRAY(SELECT jsonb_array_elements_text(progress->'modalities')), '\\\\') END",
+        "ARRAY(SELECT jsonb_array_elements_text(progress->'modalities')), '\\') END",
     },
     "DELETE_STUDY": {
         "FileSystemID": "params->>'fileSystemID'",
