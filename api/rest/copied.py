@@ -55,7 +55,8 @@ _OF_KIND: Mapping[str, Mapping[str, str]] = {
     "EXPORT": {
         "ExporterID": "exporter_id",
         "NumberOfInstances": "progress->>'numInstances'",
-        "Modality": "CASE WHEN progress->'modalities' <> '[]' THEN array_to_string("
+        "Modality": "CASE WHEN jsonb_array_length(CASE jsonb_typeof(progress->'modalities') WHEN 'array' "
+        "THEN progress->'modalities' END) > 0 THEN array_to_string("
         "ARRAY(SELECT jsonb_array_elements_text(progress->'modalities')), '\\') END",
     },
     "DELETE_STUDY": {

@@ -91,8 +91,8 @@ def _chunks(wanted: TaskQuery, page: Page, shape: Shape, zone: tzinfo, how: Form
                 yield from copied.parts(session, wanted, page, shape, zone, how.delimiter)
                 return
             tasks = queries.find(session, wanted, page)
-            as_csv = how.delimiter is not None
-            parts = _as_csv(tasks, shape, zone, how.delimiter or ",") if as_csv else _as_json(tasks, shape, zone)
+            in_csv = how.delimiter is not None
+            parts = as_csv(tasks, shape, zone, how.delimiter or ",") if in_csv else _as_json(tasks, shape, zone)
             held: list[str] = []
             size = 0
             for part in parts:
@@ -114,7 +114,8 @@ def _as_json(tasks: Iterable[TaskView], shape: Shape, zone: tzinfo) -> Iterator[
     yield "[]" if separator == "[" else "]"
 
 
-def _as_csv(tasks: Iterable[TaskView], shape: Shape, zone: tzinfo, delimiter: str) -> Iterator[str]:
+def as_csv(tasks: Iterable[TaskView], shape: Shape, zone: tzinfo, delimiter: str) -> Iterator[str]:
+    """Yield the lines of tasks, the names of the columns first."""
     cells = shapes.csv_cells(shape)
     yield shapes.csv_line(shape.columns, delimiter)
     for task in tasks:
