@@ -57,6 +57,14 @@ def _progress(*names: str) -> dict[str, str]:
     return {name: f"coalesce(progress->>'{name}', '0')" for name in names}
 
 
+def _joined(array: str, order: str = "") -> str:
+    """Return what joins the items of an array by a backslash; NULL if there are none, or it is no array."""
+    items = f"CASE jsonb_typeof({array}) WHEN 'array' THEN {array} END"
+    each = f"SELECT item FROM jsonb_array_elements_text({items}) AS found(item) {order}"  # noqa: S608  # ours, all of it
+    joined = f"array_to_string(ARRAY({each}), '\\')"
+    return f"CASE WHEN jsonb_array_length({items}) > 0 THEN {joined} END"
+
+
 #: -1: nothing is known yet of a run that has begun.
 _STATUS_CODE = "coalesce(CAST(progress->>'statusCode' AS int), CASE WHEN started_time IS NULL THEN 0 ELSE -1 END)"
 
@@ -65,8 +73,7 @@ _OF_KIND: Mapping[str, Mapping[str, str]] = {
     "EXPORT": {
         "ExporterID": "exporter_id",
         "NumberOfInstances": "progress->>'numInstances'",
-        "Modality": "CASE WHEN progress->'modalities' <> '[]' THEN array_to_string("
-        "ARRAY(SELECT jsonb_array_elements_text(progress->'modalities')), '\\') END",
+        "Modality": _joined("progress->'modalities'"),
     },
     "RETRIEVE": {
         **_PEERS,
@@ -79,8 +86,7 @@ _OF_KIND: Mapping[str, Mapping[str, str]] = {
         **_progress("completed", "failed"),
         "StgCmtPolicy": "params->>'policy'",
         "UpdateLocationStatus": "coalesce(params->>'updateLocationStatus', 'null')",
-        "StorageID": "CASE WHEN params->'storageIDs' <> '[]' THEN array_to_string(ARRAY(SELECT storage FROM "
-        "jsonb_array_elements_text(params->'storageIDs') AS found(storage) ORDER BY storage COLLATE \"C\"), '\\') END",
+        "StorageID": _joined("params->'storageIDs'", 'ORDER BY item COLLATE "C"'),
     },
     "DIFF": {
         **_progress("matches", "missing", "different"),
