@@ -99,6 +99,7 @@ def cancel(kind: str, **given: Any) -> None:
 @filtered
 @click.option("--new-device", multiple=True, help="Device that shall run them; several take turns.")
 @click.option("--new-exporter", help="Exporter that they shall use.")
+@click.option("--new-local-aet", help="AE title that they shall work as.")
 @click.option("--at", help="Earliest start, yyyyMMddHHmmss.")
 @click.option("--priority", help="0 to 9, higher first.")
 @click.option("--keep-scheduled-time", is_flag=True, help="Move only: keep scheduled time and failures.")
@@ -114,6 +115,7 @@ def reschedule(kind: str, **given: Any) -> None:
     Example: arcfleet task reschedule --status FAILED --new-device archive-b
     """
     parameters = [("newDeviceName", name) for name in given["new_device"]]
+    parameters += [("newLocalAET", given["new_local_aet"])] if given["new_local_aet"] else []
     parameters += [("scheduledTime", given["at"])] if given["at"] else []
     parameters += [("taskPriority", given["priority"])] if given["priority"] else []
     parameters += [("keepScheduledTime", "true")] if given["keep_scheduled_time"] else []
