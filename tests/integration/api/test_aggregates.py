@@ -95,8 +95,10 @@ def test_filter_of_batches(wire: Wire, path: str, ids: list[str]) -> None:
     assert [one["batchID"] for one in wire.get(f"{BASE}/monitor/{path}").json()] == ids
 
 
-def wrong(status: Status, error: str | None, outcome: str | None = None, destination: str = "dicom:PACS") -> int:
-    task_id = factories.placed(status, queue=f"Queue of {status}").task_id
+def wrong(
+    status: Status, error: str | None, outcome: str | None = None, destination: str = "dicom:PACS", study: str = "1.2.3"
+) -> int:
+    task_id = factories.placed(status, queue=f"Queue of {status}", study_uid=study).task_id
     factories.sql(
         "UPDATE task SET error_message = :error, outcome_message = :outcome, destination = :destination WHERE id = :id",
         error=error, outcome=outcome, destination=destination, id=task_id,
@@ -106,10 +108,14 @@ def wrong(status: Status, error: str | None, outcome: str | None = None, destina
 
 def test_failures_are_counted_by_cause_and_not_by_study(wire: Wire) -> None:
     for number in range(3):
-        last = wrong(Status.FAILED, f"Export Study[uid=1.2.{number}] to PACS - completed:{number}, failed:2")
+        last = wrong(
+            Status.FAILED,
+            f"Export Study[uid=1.2.{number}] to PACS - completed:{number}, failed:2",
+            study=f"1.2.{number}",
+        )
     wrong(Status.SCHEDULED_FOR_RETRY, "PACS at 127.0.0.1:11112: connection refused")
     wrong(Status.FAILED, "PACS at 127.0.0.1:11112: connection refused", destination="dicom:OTHER")
-    wrong(Status.WARNING, None, "Could not find Study[uid=1.2.840.1.2.3]")
+    wrong(Status.WARNING, None, "Could not find Study[uid=1.2.3]")
     wrong(Status.COMPLETED, "an old one")
 
     found = wire.get(f"{EXPORTS}/failures").json()
