@@ -10,10 +10,10 @@ from fastapi import APIRouter, Path, Request, Response
 
 from api import answers, audit
 from api.answers import BadRequest, Route
-from api.rest import parameters, shape, times
+from api.rest import documents, parameters, shape, times
 from api.rest.changes import PRIORITY, SCHEDULED_TIME
 from api.rest.parameters import Given, Parameter, flag
-from api.rest.shape import Filter, Shape
+from api.rest.shape import BatchShape, Filter, Shape
 from api.security import Caller, Submitter
 from config import settings
 from tasks import circumstances, job_messages, operations, placing
@@ -58,15 +58,24 @@ def _joined(task: TaskView) -> str | None:
     return "\\".join(modalities) if modalities else None
 
 
+_EXPORTER = Filter(Parameter("ExporterID", "Exporter.", repeatable=True), "exporter_ids", is_list=True)
+
 SHAPE = shape.register(
     Shape(
         kind="EXPORT",
         slug="export",
         filters=(
-            Filter(Parameter("ExporterID", "Exporter.", repeatable=True), "exporter_ids", is_list=True),
+            _EXPORTER,
             Filter(Parameter("StudyInstanceUID", "Study that is exported."), "study_uid"),
         ),
         fields=_fields,
+        properties={
+            **dict.fromkeys(
+                ("LocalAET", "ExporterID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"), documents.TEXT
+            ),
+            "NumberOfInstances": documents.DIGITS,
+            "Modality": documents.array(documents.TEXT),
+        },
         columns=(
             "taskID", "createdTime", "updatedTime", "ExporterID", "LocalAET", "StudyInstanceUID",
             "SeriesInstanceUID", "SOPInstanceUID", "NumberOfInstances", "Modality", "batchID", "dicomDeviceName",
@@ -79,18 +88,14 @@ SHAPE = shape.register(
             "Modality": lambda task, _: _joined(task),
         },
         has_exporter=True,
+        batch=BatchShape(filters=(_EXPORTER,), lists={"ExporterID": "exporter_id"}),
     )
 )  # fmt: skip
 
 router = APIRouter(prefix="/aets/{aet}/rs/studies/{study}", tags=["EXPORT"], route_class=Route)
 
 Title = Annotated[str, Path(description="AE title of a device of the cluster, or another title of it.")]
-_DOCUMENTED: dict[str, Any] = {"parameters": [*(one.documented() for one in _CREATE), _KEY]}
-_MADE: dict[str, Any] = {
-    "status_code": 202,
-    "response_class": Response,
-    "openapi_extra": _DOCUMENTED,
-}
+_MADE: dict[str, Any] = documents.of(*_CREATE, answer=documents.task(SHAPE.properties), status=202, extra=(_KEY,))
 
 
 @router.post("/export/{ExporterID}", operation_id="export_study", **_MADE)
