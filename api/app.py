@@ -17,6 +17,7 @@ from api import answers, metrics
 from api.answers import Route
 from api.gate import Gate
 from api.rest import cluster, destinations, devices, export, file_systems, health, shape
+from api.rest.creation import offered
 from api.rest.monitor import Monitor
 from api.security import Caller, Reader
 from workers import dispatch
@@ -74,7 +75,7 @@ def create_app(*, beyond_loopback: bool = False, account: Caller | None = None, 
 
 def _include(made: FastAPI) -> None:
     of_cluster = (cluster.router, destinations.router, devices.router, file_systems.router)
-    for router in (*of_cluster, export.router, *_monitors(), health.router, metrics.router):
+    for router in (*of_cluster, *offered.routers(), *_monitors(), health.router, metrics.router):
         made.include_router(router, prefix=BASE)
     made.include_router(health.router, include_in_schema=False)
     made.include_router(metrics.router, include_in_schema=False)
@@ -82,6 +83,7 @@ def _include(made: FastAPI) -> None:
 
 
 def _monitors() -> list[APIRouter]:
+    assert export.SHAPE.slug in shape.shapes()  # noqa: S101 - each kind's file registers its shape
     return [Monitor(one).router() for one in shape.shapes().values()]
 
 

@@ -81,3 +81,7 @@ class PeerTimedOut(PeerError):
 
 class PeerMisbehaved(PeerError):
     """The peer sent what the standard does not allow at that point."""
+
+
+class InvalidKey(ArchiveError):
+    """A key of a query has a value that cannot be used; the text names both and what was expected."""

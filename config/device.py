@@ -222,6 +222,8 @@ class Device:
     purge_interval: timedelta | None = None
     #: How many tasks one transaction of a bulk call may touch at first (dcmTaskFetchSize).
     task_fetch_size: int = 100
+    #: Tasks that one query may make at most (dcmQueryMaxNumberOfResults); 0: any number.
+    query_max_results: int = 0
     #: Associations that may be open at once (dcmLimitOpenAssociations); 0: as many as we can have.
     max_open_associations: int = 100
     #: What happens to an object that is there already (dcmOverwritePolicy): NEVER keeps the first one.

@@ -130,6 +130,19 @@ def insert_tasks(session: Session, new: Sequence[NewTask], by: By) -> list[TaskV
     return views
 
 
+def hasten(session: Session, task_ids: Sequence[int], at: datetime | None) -> None:
+    """Let waiting tasks start earlier than planned, if that is earlier; None: now. Writes no status."""
+    earlier = func.now() if at is None else literal(at)
+    waiting = Task.status.in_([status.value for status in state.WAITING])
+    changed = session.scalars(
+        update(Task)
+        .where(Task.id == slots.ids(list(task_ids)), waiting, Task.scheduled_time > earlier)
+        .values(scheduled_time=earlier, updated_time=func.now())
+        .returning(Task.device)
+    )
+    slots.wake(session, set(changed))
+
+
 def claim(
     session: Session, task_id: int, run_id: int, token: str, *, node: tuple[int, str], lease: timedelta
 ) -> Claimed | None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from api.cli import connection, task_changes
+from api.cli import connection, task_changes, task_creation
 from api.cli.connection import connected
 from api.cli.task_options import FILTER_NAMES, Filters, filtered, kind_option
 from tasks.state import Status
@@ -29,7 +29,9 @@ def task() -> None:
     """
 
 
-for _command in (task_changes.export, task_changes.cancel, task_changes.reschedule, task_changes.delete):
+_MAKING = (task_creation.export, task_creation.retrieve, task_creation.diff, task_creation.verify)
+_CHANGING = (task_changes.cancel, task_changes.reschedule, task_changes.delete)
+for _command in (*_MAKING, *_CHANGING):
     task.add_command(_command)
 
 

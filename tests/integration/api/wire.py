@@ -29,9 +29,9 @@ class Wire:
         self._runner.run(self._http.aclose())
         self._runner.close()
 
-    def ask(self, method: str, path: str, **headers: str) -> httpx.Response:
+    def ask(self, method: str, path: str, body: str | None = None, **headers: str) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._runner.run(self._http.request(method, path, headers=named))
+        return self._runner.run(self._http.request(method, path, content=body, headers=named))
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.ask("GET", path, **headers)
