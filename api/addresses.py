@@ -1,4 +1,4 @@
-"""Where this machine's REST API and DICOM services listen, and whether they can."""
+"""Where this machine's REST API, Flower and DICOM services listen, and whether they can."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from config import settings
 from config.device import Device
 from config.errors import SettingsError
 
+#: Whose address it is, beside `REST` and the names of devices.
+FLOWER = "Flower"
+
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # to connect, not to listen
 
 
@@ -23,7 +26,7 @@ class Address:
 
     host: str
     port: int
-    #: Whose it is: `REST` or a device's name.
+    #: Whose it is: `REST`, `Flower` or a device's name.
     owner: str
     #: Whom to call there by DICOM; None: it speaks HTTP.
     ae_title: str | None = None
@@ -31,13 +34,18 @@ class Address:
     @property
     def reached_at(self) -> str:
         """The host by which this machine reaches it."""
-        return _EVERY_ADDRESS.get(self.host, self.host)
+        return reached(self.host)
 
     @property
     def url(self) -> str:
         """The URL by which this machine reaches it: `http://host:port` or `dicom://AE_TITLE@host:port`."""
         begin = "http://" if self.ae_title is None else f"dicom://{quote(self.ae_title, safe='')}@"
         return begin + (f"[{self.reached_at}]" if ":" in self.reached_at else self.reached_at) + f":{self.port}"
+
+
+def reached(host: str) -> str:
+    """Return where this machine connects to what listens there."""
+    return _EVERY_ADDRESS.get(host, host)
 
 
 def of_api(own: Address, devices: Iterable[Device], *, offset: int) -> list[Address]:
@@ -65,6 +73,12 @@ def own_address(given: settings.Settings, *, offset: int) -> Address:
     """Return where the API listens for itself; a port that is set explicitly is not moved by the offset."""
     moved = 0 if given.is_set("api_port") else offset
     return Address(given.api_host, given.api_port + moved, "REST")
+
+
+def flower_address(given: settings.Settings, *, offset: int) -> Address:
+    """Return where Flower listens; a port that is set explicitly is not moved by the offset."""
+    moved = 0 if given.is_set("flower_port") else offset
+    return Address(given.flower_host, given.flower_port + moved, FLOWER)
 
 
 def refuse_busy(addresses: Iterable[Address]) -> None:
@@ -103,6 +117,8 @@ def listen(address: Address, *, backlog: int = 128) -> socket.socket:
 
 
 def _wanted(address: Address) -> str:
+    if address.owner == FLOWER:
+        return FLOWER
     if address.owner == "REST":
         return "the REST API"
     return f"the {'HTTP' if address.ae_title is None else 'DICOM'} connection of device {address.owner}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_plus
@@ -16,7 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from api.gate import AwayError, Gate
+from api.gate import AwayError, Gate, Probe
 from archive import db
 from archive.errors import ArchiveError
 from config.errors import ConfigError
@@ -32,11 +33,6 @@ _RETRY_AFTER_S = 2
 
 #: So many different reasons of refusal are listed in an answer.
 _LISTED_REFUSALS = 100
-
-#: After so many seconds of a request it is looked whether the database still answers.
-_LOOK_AFTER_S = 1.0
-#: A request that has begun is given up only after so many seconds of silence: a busy server may be slow.
-_HELD_UP_S = 3.0
 
 
 class RequestError(Exception):
@@ -112,52 +108,62 @@ class Route(APIRoute):
             try:
                 gate: Gate = request.app.state.gate
                 await gate.passable()
-                return await _unless_held_up(asyncio.ensure_future(inner(request)), gate)
+                return await gate.unless_held_up(asyncio.ensure_future(inner(request)))
             except Exception as error:  # noqa: BLE001  # the border: nothing but an answer leaves
                 return of_error(request, error)
 
         return handle
 
 
-async def _unless_held_up(answer: asyncio.Future[Response], gate: Gate) -> Response:
-    # A thread that waits for a frozen server cannot be ended: it is left behind, and ends when the server goes on.
-    answer.add_done_callback(lambda done: done.cancelled() or done.exception())
-    try:
-        while not (await asyncio.wait({answer}, timeout=_LOOK_AFTER_S))[0]:
-            await gate.passable(_HELD_UP_S)
-    except asyncio.CancelledError:
-        answer.cancel()
-        raise
-    return answer.result()
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an error means to whoever made the request."""
+
+    status: int
+    message: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def of_error(request: Request, error: Exception) -> Response:
     """Return the answer to an error; an unexpected one is logged under an id and shows nothing of itself."""
     match error:
         case HTTPException():
-            status, message, headers = error.status_code, _plain(error, request), dict(error.headers or {})
-        case RequestError():
-            status, message, headers = error.status, str(error), error.headers
+            found = Verdict(error.status_code, _plain(error, request), dict(error.headers or {}))
         case RequestValidationError():
-            status, message, headers = HTTPStatus.BAD_REQUEST, _described(error), {}
-        case NotFoundError():
-            status, message, headers = HTTPStatus.NOT_FOUND, str(error), {}
-        case ConflictError():
-            status, message, headers = HTTPStatus.CONFLICT, str(error), {}
-        case InvalidError():
-            status, message, headers = HTTPStatus.BAD_REQUEST, str(error), {}
-        case AwayError():
-            status, message, headers = _away(str(error))
-        case _ if isinstance(error, db.OUTAGES):
-            request.app.state.database_probe.doubt()
-            _log.warning("database away", path=request.url.path, error=db.first_line(error))
-            status, message, headers = _away(db.first_line(error))
-        case ConfigError() | ArchiveError() | TaskError():
-            _log.error("request failed", path=request.url.path, error=str(error))
-            status, message, headers = HTTPStatus.INTERNAL_SERVER_ERROR, str(error), {}
+            found = Verdict(HTTPStatus.BAD_REQUEST, _described(error))
         case _:
-            status, message, headers = HTTPStatus.INTERNAL_SERVER_ERROR, _unexpected(request, error), {}
-    return failure(request, int(status), message, headers)
+            found = judge(error, f"{request.method} {request.url.path}", request.app.state.database_probe)
+    return failure(request, int(found.status), found.message, dict(found.headers))
+
+
+def judge(error: Exception, where: str, database: Probe) -> Verdict:
+    """Return what an error of ours means; an unexpected one is logged under an id and shows nothing of itself.
+
+    Args:
+        error: whatever was raised.
+        where: method and path of the request, for the log.
+        database: is doubted if it was the database.
+    """
+    match error:
+        case RequestError():
+            return Verdict(error.status, str(error), error.headers)
+        case NotFoundError():
+            return Verdict(HTTPStatus.NOT_FOUND, str(error))
+        case ConflictError():
+            return Verdict(HTTPStatus.CONFLICT, str(error))
+        case InvalidError():
+            return Verdict(HTTPStatus.BAD_REQUEST, str(error))
+        case AwayError():
+            return _away(str(error))
+        case _ if isinstance(error, db.OUTAGES):
+            database.doubt()
+            _log.warning("database away", request=where, error=db.first_line(error))
+            return _away(db.first_line(error))
+        case ConfigError() | ArchiveError() | TaskError():
+            _log.error("request failed", request=where, error=str(error))
+            return Verdict(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        case _:
+            return Verdict(HTTPStatus.INTERNAL_SERVER_ERROR, _unexpected(where, error))
 
 
 def failure(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
@@ -230,9 +236,9 @@ def _refusals(result: BulkResult) -> list[dict[str, object]]:
     return [*listed, {"reason": "other reasons, not listed", "count": rest}] if rest else listed
 
 
-def _away(why: str) -> tuple[HTTPStatus, str, dict[str, str]]:
+def _away(why: str) -> Verdict:
     message = f"the database does not answer ({why}); try again"
-    return HTTPStatus.SERVICE_UNAVAILABLE, message, {"Retry-After": str(_RETRY_AFTER_S)}
+    return Verdict(HTTPStatus.SERVICE_UNAVAILABLE, message, {"Retry-After": str(_RETRY_AFTER_S)})
 
 
 def _plain(error: HTTPException, request: Request) -> str:
@@ -250,7 +256,7 @@ def _described(error: RequestValidationError) -> str:
     return f"{first['loc'][-1]}: {first['msg']}"
 
 
-def _unexpected(request: Request, error: Exception) -> str:
+def _unexpected(where: str, error: Exception) -> str:
     error_id = secrets.token_hex(6)
-    _log.error("unexpected error", error_id=error_id, method=request.method, path=request.url.path, exc_info=error)
+    _log.error("unexpected error", error_id=error_id, request=where, exc_info=error)
     return f"unexpected error, logged under {error_id}"

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from api import answers, metrics
 from api.answers import Route
 from api.gate import Gate
-from api.rest import cluster, destinations, devices, export, file_systems, health, shape
+from api.rest import cluster, destinations, devices, export, file_systems, health, intake, shape
 from api.rest.creation import offered
 from api.rest.monitor import Monitor
 from api.security import Caller, Reader
@@ -66,6 +66,7 @@ def create_app(*, beyond_loopback: bool = False, account: Caller | None = None, 
     made.state.beyond_loopback = beyond_loopback
     made.state.database_probe = health.database_probe()
     made.state.broker_probe = functools.cache(health.broker_probe)
+    made.state.intake_probe = health.intake_probe()
     made.state.gate = Gate(made.state.database_probe)
     made.add_exception_handler(HTTPException, _answered)
     made.add_exception_handler(RequestValidationError, _answered)
@@ -74,7 +75,7 @@ def create_app(*, beyond_loopback: bool = False, account: Caller | None = None, 
 
 
 def _include(made: FastAPI) -> None:
-    of_cluster = (cluster.router, destinations.router, devices.router, file_systems.router)
+    of_cluster = (cluster.router, destinations.router, devices.router, file_systems.router, intake.router)
     for router in (*of_cluster, *offered.routers(), *_monitors(), health.router, metrics.router):
         made.include_router(router, prefix=BASE)
     made.include_router(health.router, include_in_schema=False)

@@ -38,26 +38,32 @@ def recorded(caller: Caller, action: str, what: str) -> Iterator[Entry]:
     row; what fails on the way does.
     """
     entry = Entry()
-    row = AuditEntry(user=caller.name, host=caller.host, action=action, what=what, outcome=UNFINISHED)
-    # Before the change: one that is cut off, by a crash or an outage, has its row too.
-    with db.transaction() as session:
-        session.add(row)
+    row_id = begin(caller, action, what)
     try:
         yield entry
     except (TaskError, ConfigError, ArchiveError):
         with db.transaction() as session:
-            session.execute(delete(AuditEntry).where(AuditEntry.id == row.id))
+            session.execute(delete(AuditEntry).where(AuditEntry.id == row_id))
         raise
     except Exception as error:
         with suppress(*db.OUTAGES):  # then it stays unfinished
-            _complete(row.id, entry, f"{type(error).__name__}: {db.first_line(error)}")
+            complete(row_id, entry, f"{type(error).__name__}: {db.first_line(error)}")
         _log.error("change failed", action=action, what=what, by=caller.name, error=db.first_line(error))
         raise
-    _complete(row.id, entry, None)
+    complete(row_id, entry, None)
     _tell(caller, action, what, entry)
 
 
-def _complete(row_id: int, entry: Entry, outcome: str | None) -> None:
+def begin(caller: Caller, action: str, what: str) -> int:
+    """Write the row of a change before it is made: one that is cut off has its row too. Returns the row's id."""
+    row = AuditEntry(user=caller.name, host=caller.host, action=action, what=what, outcome=UNFINISHED)
+    with db.transaction() as session:
+        session.add(row)
+    return row.id
+
+
+def complete(row_id: int, entry: Entry, outcome: str | None) -> None:
+    """Write to the row of a change how it ended; no outcome: it was made."""
     with db.transaction() as session:
         done = update(AuditEntry).where(AuditEntry.id == row_id)
         session.execute(done.values(count=entry.count, failed=entry.failed, outcome=outcome))

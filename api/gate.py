@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -13,6 +15,12 @@ import anyio.to_thread
 _BELIEVED_S = 0.5
 #: Seconds that a request waits for an answer.
 _PATIENCE_S = 1.2
+#: After so many seconds of a request it is looked whether the database still answers.
+_LOOK_AFTER_S = 1.0
+#: A request that has begun is given up only after so many seconds of silence: a busy server may be slow.
+_HELD_UP_S = 3.0
+
+T = TypeVar("T")
 
 
 class AwayError(Exception):
@@ -94,3 +102,20 @@ class Gate:
         wrong = await anyio.to_thread.run_sync(self._probe.wrong, patience_s, limiter=self._limiter)
         if wrong is not None:
             raise AwayError(wrong)
+
+    async def unless_held_up(self, answer: asyncio.Future[T]) -> T:
+        """Wait for work that has begun, as long as the database answers.
+
+        A thread that waits for a frozen server cannot be ended: it is left behind, and ends when the server goes on.
+
+        Raises:
+            AwayError: the database does not answer any more.
+        """
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            while not (await asyncio.wait({answer}, timeout=_LOOK_AFTER_S))[0]:
+                await self.passable(_HELD_UP_S)
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
+        return answer.result()

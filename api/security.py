@@ -19,7 +19,7 @@ from api.answers import Forbidden, Unauthorized
 from archive import db
 from archive.accounts import ApiToken, Role
 from config.errors import SettingsError
-from tasks.errors import ConflictError, NotFoundError
+from tasks.errors import ConflictError, InvalidError, NotFoundError
 from tasks.store import By
 
 #: Weakest first.
@@ -27,6 +27,9 @@ _RANKS = tuple(Role)
 
 #: So that a token that leaked into a log or a repository is recognized for what it is.
 _PREFIX = "arcfleet_"
+
+#: Characters of a token that somebody else has made up.
+_SHORTEST = 32
 
 #: `last_used_at` is written at most once in this time.
 _NOTED_EVERY = timedelta(minutes=1)
@@ -47,10 +50,35 @@ class Caller:
         """Tell whether the caller's role includes this one."""
         return _RANKS.index(self.role) >= _RANKS.index(role)
 
+    def must_be(self, role: Role) -> None:
+        """See that the caller's role includes this one.
+
+        Raises:
+            Forbidden: it does not.
+        """
+        if not self.may(role):
+            raise Forbidden(f"{self.name} has the role {self.role}, expected {role} or more")
+
     @property
     def by(self) -> By:
         """The caller as the author of a change."""
         return By(f"{self.name}@{self.host}")
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What a request says of who makes it, whatever server took it."""
+
+    #: Address that it came from.
+    client: str
+    #: `host:port` that it was meant for.
+    host: str
+    #: Of the page that it came from, as browsers say.
+    origin: str | None = None
+    #: Bearer token.
+    token: str | None = None
+    #: Name of the token that somebody logged in with before.
+    login: str | None = None
 
 
 def needs(role: Role) -> Callable[[Request], Caller]:
@@ -58,8 +86,7 @@ def needs(role: Role) -> Callable[[Request], Caller]:
 
     def identified(request: Request) -> Caller:
         caller = identify(request)
-        if not caller.may(role):
-            raise Forbidden(f"{caller.name} has the role {caller.role}, expected {role} or more")
+        caller.must_be(role)
         return caller
 
     return identified
@@ -71,7 +98,21 @@ Operator = Annotated[Caller, Depends(needs(Role.OPERATOR))]
 
 
 def identify(request: Request) -> Caller:
-    """Return who makes the request.
+    """Return who makes the request. Raises as `admit` does."""
+    account: Caller | None = request.app.state.account
+    if account is not None:
+        return account
+    visit = Visit(
+        client=request.client.host if request.client else "unknown",
+        host=request.url.netloc,
+        origin=request.headers.get("origin"),
+        token=_token_of(request),
+    )
+    return admit(visit, beyond_loopback=request.app.state.beyond_loopback)
+
+
+def admit(visit: Visit, *, beyond_loopback: bool) -> Caller:
+    """Return who makes a request.
 
     Without a token the request is one of the operator `local` if this process listens on loopback only,
     no token was ever added, and the request comes from this machine and from no page of another site.
@@ -80,32 +121,41 @@ def identify(request: Request) -> Caller:
         Unauthorized: there is no token, or it is unknown, revoked or expired.
         Forbidden: a request without a token came through a name or a page of somebody else.
     """
-    account: Caller | None = request.app.state.account
-    if account is not None:
-        return account
-    token = _token_of(request)
-    host = request.client.host if request.client else "unknown"
     with db.transaction() as session:
-        if token is not None:
-            return _bearer(session, token, host)
-        if request.app.state.beyond_loopback or session.scalar(select(select(ApiToken.id).exists())):
+        if visit.token is not None:
+            return _account(session, ApiToken.sha256 == _digest(visit.token), visit.client)
+        if visit.login is not None:
+            return _account(session, ApiToken.name == visit.login, visit.client)
+        if beyond_loopback or session.scalar(select(select(ApiToken.id).exists())):
             raise Unauthorized("expected a token: Authorization: Bearer TOKEN (see `arcfleet token add`)")
-    _refuse_foreign_pages(request)
-    return Caller("local", Role.OPERATOR, host)
+    _refuse_foreign_pages(visit)
+    return Caller("local", Role.OPERATOR, visit.client)
 
 
-def _token_of(request: Request) -> str | None:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+def bearer(authorization: str) -> str | None:
+    """Return the token of a header Authorization; None: there is no such header.
+
+    Raises:
+        Unauthorized: it holds something else.
+    """
+    scheme, _, token = authorization.partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
     if scheme:
         raise Unauthorized(f"Authorization: {scheme}: expected Bearer TOKEN")
+    return None
+
+
+def _token_of(request: Request) -> str | None:
+    token = bearer(request.headers.get("authorization", ""))
+    if token is not None:
+        return token
     given = [value for name, value in request.query_params.multi_items() if name.lower() == "access_token"]
     return given[0] if given else None
 
 
-def _bearer(session: Session, token: str, host: str) -> Caller:
-    row = session.scalars(select(ApiToken).where(ApiToken.sha256 == _digest(token), *_valid())).one_or_none()
+def _account(session: Session, is_meant: ColumnElement[bool], host: str) -> Caller:
+    row = session.scalars(select(ApiToken).where(is_meant, *_valid())).one_or_none()
     if row is None:
         raise Unauthorized("the token is unknown, revoked or expired")
     stale = or_(ApiToken.last_used_at.is_(None), ApiToken.last_used_at < func.now() - _NOTED_EVERY)
@@ -114,17 +164,15 @@ def _bearer(session: Session, token: str, host: str) -> Caller:
     return Caller(row.name, Role(row.role), host)
 
 
-def _refuse_foreign_pages(request: Request) -> None:
+def _refuse_foreign_pages(visit: Visit) -> None:
     # Without tokens, a page of another site in a browser of this machine must not steer us (CSRF, DNS rebinding).
-    host = request.url.hostname or ""
+    host = urlsplit(f"//{visit.host}").hostname or ""
     if not is_loopback(host):
         raise Forbidden(f"Host: {host}: without a token, expected localhost or an address of loopback")
-    client = request.client.host if request.client else ""
-    if not is_loopback(client):
-        raise Unauthorized(f"a request from {client} needs a token (see `arcfleet token add`)")
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.url.netloc:
-        raise Forbidden(f"Origin: {origin}: without a token, expected none or http://{request.url.netloc}")
+    if not is_loopback(visit.client):
+        raise Unauthorized(f"a request from {visit.client} needs a token (see `arcfleet token add`)")
+    if visit.origin is not None and urlsplit(visit.origin).netloc != visit.host:
+        raise Forbidden(f"Origin: {visit.origin}: without a token, expected none or http://{visit.host}")
 
 
 def is_loopback(host: str) -> bool:
@@ -140,11 +188,12 @@ def is_local(address: str) -> bool:
     return is_loopback(address.rpartition(":")[0].strip("[]"))
 
 
-def refuse_open_door(addresses: Sequence[str]) -> None:
+def refuse_open_door(addresses: Sequence[str], what: str = "REST") -> None:
     """See that a token exists if one of the addresses can be reached from elsewhere.
 
     Args:
         addresses: what is listened on, as `host:port` with a host as it was configured or resolved.
+        what: who would listen there.
 
     Raises:
         SettingsError: none exists.
@@ -155,19 +204,31 @@ def refuse_open_door(addresses: Sequence[str]) -> None:
     with db.transaction() as session:
         if not session.scalar(select(select(ApiToken.id).where(*_valid()).exists())):
             raise SettingsError(
-                f"REST would listen on {outside[0]}, which others can reach, and nobody has a token: run "
+                f"{what} would listen on {outside[0]}, which others can reach, and nobody has a token: run "
                 "`arcfleet token add NAME --role operator` first (with `arcfleet up --only-servers` beside it where "
                 "the database is ours), or listen on 127.0.0.1"
             )
 
 
-def add_token(name: str, role: Role, created_by: str, expires_at: datetime | None = None) -> str:
+def add_token(
+    name: str, role: Role, created_by: str, expires_at: datetime | None = None, given: str | None = None
+) -> str:
     """Make a token and return it; it is shown this once.
 
+    Args:
+        name: who uses it.
+        role: what it may do.
+        created_by: who makes it.
+        expires_at: None: never.
+        given: the token itself, at least 32 printable characters; None: it is made up.
+
     Raises:
+        InvalidError: the one that is given is too short.
         ConflictError: the name is taken, be it by a revoked token: the audit goes by names.
     """
-    token = _PREFIX + secrets.token_urlsafe(32)
+    if given is not None and (len(given) < _SHORTEST or not given.isascii() or not given.isprintable()):
+        raise InvalidError(f"the token that is given for {name}: expected at least {_SHORTEST} printable characters")
+    token = given or _PREFIX + secrets.token_urlsafe(32)
     with db.transaction() as session:
         if session.scalar(select(select(ApiToken.id).where(ApiToken.name == name).exists())):
             raise ConflictError(f"Token {name}: the name is taken, expected a new one (see `arcfleet token list`)")
@@ -175,6 +236,14 @@ def add_token(name: str, role: Role, created_by: str, expires_at: datetime | Non
             ApiToken(name=name, role=role.value, sha256=_digest(token), created_by=created_by, expires_at=expires_at)
         )
     return token
+
+
+def is_valid(token: str) -> bool:
+    """Tell whether somebody has this token."""
+    with db.transaction() as session:
+        return bool(
+            session.scalar(select(select(ApiToken.id).where(ApiToken.sha256 == _digest(token), *_valid()).exists()))
+        )
 
 
 def tokens() -> list[ApiToken]:

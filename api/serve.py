@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import sys
-import threading
-from collections.abc import Sequence
 
 import structlog
 import uvicorn
 
-from api import addresses, security
+from api import addresses, security, serving
 from api.addresses import Address
 from api.app import THREADS, create_app
 from archive import configuration, db, schema
 from config import settings
 from config.device import Device
-from config.errors import SettingsError
 from tasks.operations import our_device
 from workers import logs
 
@@ -26,8 +21,6 @@ _log = structlog.get_logger()
 
 #: Seconds for requests that are being answered when the end is asked for.
 _GRACE_S = 3
-#: Seconds after which threads that still work are left behind; a chunk of a bulk call is atomic.
-_LEAVE_AFTER_S = 1.5
 
 
 def listening(device: str | None, offset: int) -> list[Address]:
@@ -64,8 +57,8 @@ def serve(device: str | None, offset: int) -> None:
         _log.warning("REST speaks plain HTTP: ARCFLEET_TLS_CERT is not used yet, put a proxy before it")
     where = listening(device, offset)
     addresses.refuse_busy(where)
-    sockets = [_bound(one) for one in where]
-    reached = [_named(one, bound) for one, bound in zip(where, sockets, strict=True)]
+    sockets = [serving.bound(one) for one in where]
+    reached = [serving.named(one, bound) for one, bound in zip(where, sockets, strict=True)]
     security.refuse_open_door(reached)
     app = create_app(beyond_loopback=not all(map(security.is_local, reached)), dispatching=True)
     config = uvicorn.Config(
@@ -84,41 +77,8 @@ def serve(device: str | None, offset: int) -> None:
     try:
         uvicorn.Server(config).run(sockets=sockets)
     finally:
-        _end()
+        serving.end()
 
 
 def _is_served(device: Device) -> bool:
     return device.is_ours and device.installed
-
-
-def _bound(address: Address) -> socket.socket:
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, target = found[0]
-    bound = socket.socket(family, kind, protocol)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind(target)
-    except OSError as error:
-        bound.close()
-        raise SettingsError(f"port {address.port} of {address.host} cannot be used: {error.strerror}") from error
-    return bound
-
-
-def _named(address: Address, bound: socket.socket) -> str:
-    """Return the address as it was resolved: a name may mean anything."""
-    host: str = bound.getsockname()[0]
-    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
-
-
-def _end() -> None:
-    db.use(None)
-    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-    _join(others)
-    if any(thread.is_alive() and not thread.daemon for thread in others):
-        os._exit(0)
-
-
-def _join(threads: Sequence[threading.Thread]) -> None:
-    for thread in threads:
-        if not thread.daemon:
-            thread.join(_LEAVE_AFTER_S / max(1, len(threads)))

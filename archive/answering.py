@@ -10,6 +10,7 @@ from collections.abc import Generator
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 T = TypeVar("T")
 
@@ -22,6 +23,17 @@ class Connection(psycopg.Connection[Any]):
 
     #: Seconds; None: no limit.
     answer_s: float | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: Names of the statements that it has prepared for `overlapping`.
+        self.prepared: set[str] = set()
+
+    def rollback(self) -> None:
+        """Undo the transaction that is open, if one is; the driver forgets all that was prepared then."""
+        if self.pgconn.transaction_status != TransactionStatus.IDLE:
+            self.prepared.clear()
+        super().rollback()
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
         """Wait for what the server says.

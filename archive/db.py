@@ -86,7 +86,8 @@ def make_engine(
         pre_ping: look whether a connection still lives before each use; who insists anyway does without.
         answer_s: how long a statement may take, a server that is frozen included; None: any time.
     """
-    options = "-c timezone=UTC"
+    # What waits for a lock reads what was committed meanwhile, whatever the database's default is.
+    options = "-c timezone=UTC -c default_transaction_isolation=read\\ committed"
     if answer_s is not None:
         # The server gives up first; it can say so, and the connection lives on.
         options += f" -c statement_timeout={int(answer_s * 1000 * 0.9)}"
@@ -95,7 +96,6 @@ def make_engine(
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=10,
-        # What waits for a lock reads what was committed meanwhile, whatever the database's default is.
         isolation_level="READ COMMITTED",
         connect_args={**_CONNECTING, "application_name": application_name, "options": options},
     )

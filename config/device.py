@@ -188,6 +188,8 @@ class FileSystemGroup:
     schedule_batch_size: int = 100
     #: How long after its time a waiting task still keeps its study from deletion (arcPinWaitingTasksFor).
     pin_waiting_for: timedelta = timedelta(days=7)
+    #: Other services may ask by a message that a study is deleted (arcAllowDeletionByMessage).
+    allow_deletion_by_message: bool = False
 
     @property
     def delete_only_if_copy_in(self) -> tuple[str, ...]:

@@ -256,6 +256,7 @@ FILE_SYSTEM_GROUP = Part(
         Attr("schedule_on_series_stored", "arcScheduleStudiesForDeletionOnSeriesStored", values.BOOLEAN),
         Attr("schedule_batch_size", "arcScheduleStudiesForDeletionBatchSize", values.integer(1, 10_000)),
         Attr("pin_waiting_for", "arcPinWaitingTasksFor", values.INTERVAL, vital=True),
+        Attr("allow_deletion_by_message", "arcAllowDeletionByMessage", values.BOOLEAN),
     ),
 )
 

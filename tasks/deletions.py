@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -101,8 +102,17 @@ def schedule_studies(
         return record.said
 
 
-def schedule_study(device: Device, group: FileSystemGroup, study_uid: str, asked: Asked) -> Look:
+def schedule_study(
+    device: Device, group: FileSystemGroup, study_uid: str, asked: Asked, within: Session | None = None
+) -> Look:
     """Mark a study on the file systems of a group: by name, without the rules of age and copies.
+
+    Args:
+        device: the owner of the group.
+        group: whose rules hold.
+        study_uid: the study.
+        asked: who wants it.
+        within: the transaction to do it in, given up by what is raised; None: one of its own.
 
     Raises:
         NotFoundError: the archive does not know it, or nothing of it is in the group.
@@ -111,7 +121,7 @@ def schedule_study(device: Device, group: FileSystemGroup, study_uid: str, asked
     """
     _require_queue(device)
     terms = rules.terms_of(group, device.name, Trigger.REQUEST)
-    with db.transaction() as session:
+    with db.transaction() if within is None else nullcontext(within) as session:
         chosen = _places(session, device, group, study_uid)
         look = Look()
         _mark(session, _Order(device, group, terms, asked), chosen, look)

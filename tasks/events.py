@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from tasks import history
@@ -67,6 +67,16 @@ class Page:
 def first(session: Session) -> Cursor:
     """Return the cursor before all transitions that are kept."""
     return Cursor(session.scalars(select(ClusterIdentity.epoch)).one())
+
+
+def latest(session: Session) -> Cursor:
+    """Return the cursor behind all that a follower could read now: for who begins to follow."""
+    start = first(session)
+    settled = text("history.xid < pg_snapshot_xmin(pg_current_snapshot())")
+    number = func.coalesce(func.cardinality(History.task_ids), 1)
+    newest = select(History.xid, History.seq, number).where(settled)
+    row = session.execute(newest.order_by(History.xid.desc(), History.seq.desc()).limit(1)).one_or_none()
+    return start if row is None else Cursor(start.epoch, int(row[0]), row[1], row[2])
 
 
 def read(session: Session, after: Cursor | None, limit: int = MOST) -> Page:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -70,8 +71,9 @@ class Scheduled:
 
 
 def schedule(
-    new: NewTask, by: By, *, allow_duplicate: bool = False, equal_on: Sequence[str] = (), once: Once | None = None
-) -> Scheduled:
+    new: NewTask, by: By, *, allow_duplicate: bool = False, equal_on: Sequence[str] = (), once: Once | None = None,
+    within: Session | None = None,
+) -> Scheduled:  # fmt: skip
     """Make a task; an equal one that still waits is returned instead, unless duplicates are allowed.
 
     Args:
@@ -80,6 +82,7 @@ def schedule(
         allow_duplicate: make it also if an equal one waits.
         equal_on: devices whose waiting tasks count as equal; none: its own.
         once: a key that the client gave; a repeated request gets the task of the first one.
+        within: the transaction to do it in; None: one of its own.
 
     Raises:
         NotFoundError: its device is not ours.
@@ -88,7 +91,7 @@ def schedule(
     """
     device = our_device(new.device)
     checked = kind_of(new.kind).validate(new, device)
-    with db.transaction() as session:
+    with db.transaction() if within is None else nullcontext(within) as session:
         before = idempotency.answered(session, once) if once else None
         if once and before:
             return Scheduled(_made_before(session, once, before[0]), repeated=True)

@@ -67,6 +67,27 @@ class Broker:
             self.close()
             raise BrokerError(f"{type(error).__name__}: {error}") from error
 
+    def tell_workers(self, command: str, arguments: dict[str, object]) -> None:
+        """Send a remote control command to all workers; Celery's own call waits for a broker that is away for ever.
+
+        Raises:
+            BrokerError: it is not known to be sent.
+        """
+        mailbox = self._app.control.mailbox
+        message = {"method": command, "arguments": arguments, "destination": None, "pattern": None, "matcher": None}
+        try:
+            self._connected().publish(
+                message,
+                exchange=mailbox.exchange.name,
+                declare=[mailbox.exchange],
+                headers={"clock": self._app.clock.forward(), "expires": 0},
+                serializer="json",
+                retry=False,
+            )
+        except self._errors() as error:
+            self.close()
+            raise BrokerError(f"{type(error).__name__}: {error}") from error
+
     def depth(self, channel: str) -> int:
         """Return how many messages wait in a channel.
 
@@ -76,7 +97,10 @@ class Broker:
         try:
             answer = self._connected().channel.queue_declare(queue=channel, passive=True)
         except ChannelError:
-            return 0  # on Redis an empty queue does not exist
+            # On Redis an empty queue does not exist; RabbitMQ, where nobody has declared it yet, ends the channel.
+            if self._connection.transport.driver_type != "redis":
+                self.close()
+            return 0
         except self._errors() as error:
             self.close()
             raise BrokerError(f"{type(error).__name__}: {error}") from error
@@ -95,8 +119,8 @@ class Broker:
         if self._producer is None:
             options = {
                 **self._app.conf.broker_transport_options,
-                "socket_timeout": _TIMEOUT_S,
-                "socket_connect_timeout": _TIMEOUT_S,
+                **dict.fromkeys(("socket_timeout", "socket_connect_timeout"), _TIMEOUT_S),  # Redis
+                **dict.fromkeys(("read_timeout", "write_timeout"), _TIMEOUT_S),  # RabbitMQ
             }
             self._connection = self._app.connection_for_write(connect_timeout=_TIMEOUT_S, transport_options=options)
             self._producer = self._connection.Producer(auto_declare=False)

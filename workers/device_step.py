@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import structlog
+from billiard import process
 from celery import bootsteps, signals
 from celery.worker import state as worker_state
-from sqlalchemy import Engine, func, insert, select
-from sqlalchemy.orm import Session
 
 from archive import configuration, db
 from config import settings
 from config.device import Device
 from tasks import deletion_task, slots
-from tasks.control import DEAD_AFTER, WorkerNode
-from workers import beat, dispatch, revoke, version
+from workers import beat, dispatch, node, revoke
 from workers.execute import Node
 from workers.heartbeat import Heartbeat, Held
 from workers.parent import end_with_parent
@@ -30,8 +25,8 @@ _log = structlog.get_logger()
 #: Processes of a housekeeping node besides those that delete: they do what beat sends, also while one is long.
 HOUSEKEEPING_PROCESSES = 2
 
-#: Seconds between two looks for a database that is away at the start.
-_SCHEMA_AGAIN_S = 1.0
+#: What billiard calls a process that it did not start.
+_MAIN_PROCESS = "MainProcess"
 
 #: Processes of a worker at most, unless `--concurrency` says otherwise.
 MOST_PROCESSES = 8
@@ -42,19 +37,20 @@ class DeviceStep(bootsteps.Step):  # type: ignore[misc]
 
     def __init__(self, parent: Any, device: str | None = None, housekeeping: bool = False, **options: Any) -> None:
         super().__init__(parent, **options)
-        _await_schema()
+        node.await_schema()
         found = _device(device)
         channel = channel_of(found.name, housekeeping=housekeeping)
         # `celery worker` without -n calls itself celery@host.
         name, _, host = parent.hostname.partition("@")
         most = int(options.get("concurrency") or MOST_PROCESSES)
         self.wanted = housekeeping_processes(found) if housekeeping else _processes(found, most)
-        node = _register(found.name, channel, None if name == "celery" else name, host, self.wanted)
-        parent.hostname = node.name
+        place = node.Place(found.name, channel, host, None if name == "celery" else name)
+        registered = node.register(place, self.wanted)
+        parent.hostname = registered.name
         parent.concurrency = parent.min_concurrency = self.wanted
         parent.app.amqp.queues = [declared(channel)]
-        settings.export_node(str(node.id))
-        parent.arcfleet = Binding(node, found.name, channel, None if housekeeping else most)
+        settings.export_node(str(registered.id))
+        parent.arcfleet = Binding(registered, found.name, channel, None if housekeeping else most)
 
 
 class Binding:
@@ -81,7 +77,7 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, parent: Any) -> None:
         """Start heartbeat and dispatcher, and tell them when runs die and when the worker stops."""
         binding: Binding = parent.arcfleet
-        engine = _own_engine()
+        engine = node.own_engine()
         dispatcher = dispatch.start(parent.app)
         stand_in = beat.Tick(binding.node.name, dispatcher)
         heartbeat = Heartbeat(binding.node, binding.device, engine, held_runs, self._follow, stand_in)
@@ -165,21 +161,6 @@ def held_runs() -> Mapping[int, Held]:
     return found
 
 
-def _await_schema() -> None:
-    """Return when the database has our schema; a database that is away is waited for."""
-    # Imported here: the processes of the pool import this module too, and need no migrations.
-    from archive import schema
-
-    while True:
-        try:
-            return schema.check(settings.current().database())
-        except (schema.SchemaTooOldError, schema.SchemaTooNewError) as error:
-            raise SystemExit(f"arcfleet: {error}") from error
-        except schema.SchemaError as error:
-            _log.warning("database away, waiting for it", error=str(error))
-            time.sleep(_SCHEMA_AGAIN_S)
-
-
 def _device(name: str | None) -> Device:
     cluster = configuration.current()
     known = ", ".join(cluster.ours) or "none"
@@ -201,33 +182,10 @@ def housekeeping_processes(device: Device) -> int:
     return HOUSEKEEPING_PROCESSES + (deleting.max_tasks_parallel if deleting is not None else 0)
 
 
-def _register(device: str, channel: str, name: str | None, host: str, concurrency: int) -> Node:
-    host = host or platform.node()
-
-    def register(session: Session) -> Node:
-        # Numbers are given out one at a time.
-        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"node of {channel}", 0))))
-        alive = select(WorkerNode.name).where(
-            WorkerNode.stopped_at.is_(None), WorkerNode.seen_at > func.clock_timestamp() - DEAD_AFTER
-        )
-        taken = set(session.scalars(alive))
-        numbered = (f"{channel}.{number}@{host}" for number in range(1, len(taken) + 2))
-        chosen = f"{name}@{host}" if name else next(full for full in numbered if full not in taken)
-        made = insert(WorkerNode).values(
-            name=chosen, device=device, channel=channel, host=host, pid=os.getpid(), version=version.VERSION,
-            concurrency=concurrency,
-        )  # fmt: skip
-        return Node(session.scalars(made.returning(WorkerNode.id)).one(), chosen)
-
-    return db.insist(register)
-
-
-def _own_engine() -> Engine:
-    return db.make_engine(settings.current().database(), pool_size=1, application_name="arcfleet heartbeat")
-
-
 def _child_starts(**_: Any) -> None:
     """Prepare a process of the pool: it ends with its parent, and has connections of its own."""
+    if process.current_process().name == _MAIN_PROCESS:
+        return  # a pool without processes of its own (that of intake) says so of the main process
     end_with_parent()
     db.use(db.make_engine(settings.current().database(), pool_size=2, application_name="arcfleet run", pre_ping=False))
     # The first run must not wait for what all runs need.

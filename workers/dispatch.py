@@ -42,8 +42,15 @@ UNCLAIMED_FOR = timedelta(seconds=2)
 class Dispatcher:
     """The sending thread of this process."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, *, pause_s: float = 0.0) -> None:
+        """Prepare.
+
+        Args:
+            broker: to send by; used by the thread alone.
+            pause_s: seconds between two looks at what may run, for a process that makes tasks faster than they run.
+        """
         self._broker = broker
+        self._pause_s = pause_s
         self._woken: set[str] = set()
         #: Devices whose unclaimed reservations shall be looked at; True: all of them, however young.
         self._again: dict[str, bool] = {}
@@ -109,6 +116,9 @@ class Dispatcher:
                 _log.warning("database away, not dispatching", error=db.first_line(outage))
             except Exception:  # noqa: BLE001 - a defect met by one device must not end all sending
                 _log.exception("not dispatched", devices=sorted(devices))
+            if self._pause_s:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopping, timeout=self._pause_s)
         self._broker.close()
 
     def _send_jobs(self, jobs: list[tuple[str, list[str]]]) -> None:
@@ -178,11 +188,11 @@ class Dispatcher:
 _dispatcher: Dispatcher | None = None
 
 
-def start(app: Any) -> Dispatcher:
-    """Start the dispatcher of this process; from now on commits wake it."""
+def start(app: Any, *, pause_s: float = 0.0) -> Dispatcher:
+    """Start the dispatcher of this process; from now on commits wake it. See `Dispatcher` for the pause."""
     global _dispatcher
     if _dispatcher is None:
-        _dispatcher = Dispatcher(Broker(app))
+        _dispatcher = Dispatcher(Broker(app), pause_s=pause_s)
         _dispatcher.start()
         event.listen(Session, "after_commit", _after_commit)
     return _dispatcher

@@ -17,24 +17,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import Engine, func, update
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from archive import configuration, db
 from config.device import Device
 from tasks import slots, store
-from tasks.control import WorkerNode
 from tasks.run import Stop
 from tasks.store import By
-from workers import beat, execute
+from workers import beat, execute, node
 from workers.parent import has_ended
 
 _log = structlog.get_logger()
 
 #: Seconds between two looks, less where leases are short.
 _TICK_S = 1.0
-#: Seconds between two signs of life of the worker itself.
-_SEEN_EVERY_S = 5.0
 #: Seconds after which the process of a run that was asked to stop is killed.
 _KILL_AFTER_S = 5.0
 #: The same when the worker itself stops: all must be over within 15 s.
@@ -57,7 +54,7 @@ class Heartbeat(threading.Thread):
 
     def __init__(
         self,
-        node: execute.Node,
+        of: execute.Node,
         device: str,
         engine: Engine,
         held: Callable[[], Mapping[int, Held]],
@@ -65,7 +62,7 @@ class Heartbeat(threading.Thread):
         stand_in: beat.Tick,
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
-        self._node = node
+        self._node = of
         self._device = device
         self._engine = engine
         self._held = held
@@ -105,12 +102,7 @@ class Heartbeat(threading.Thread):
                 _log.exception("heartbeat failed")
             self._wake.wait(self._tick_s)
             self._wake.clear()
-        try:
-            with Session(self._engine) as session, session.begin():
-                gone = update(WorkerNode).where(WorkerNode.id == self._node.id)
-                session.execute(gone.values(stopped_at=func.clock_timestamp()))
-        except db.OUTAGES as outage:
-            _log.warning("database away, could not say goodbye", error=db.first_line(outage))
+        node.say_goodbye(self._engine, self._node)
 
     def _tick(self) -> None:
         device = configuration.current().devices.get(self._device)
@@ -123,7 +115,7 @@ class Heartbeat(threading.Thread):
         self._tick_s = min(_TICK_S, lease.total_seconds() / 4)
         now = time.monotonic()
         with Session(self._engine) as session, session.begin():
-            leaderless = now - self._seen_s >= _SEEN_EVERY_S and self._say_alive(session)
+            leaderless = now - self._seen_s >= node.SEEN_EVERY_S and self._say_alive(session)
             if held and self._shutting_down:
                 slots.ask_runs_to_stop(session, held, Stop.SHUTDOWN, "the worker stops")
             if held and now - self._renewed_s >= min(lease.total_seconds() / 4, 10.0):
@@ -136,7 +128,7 @@ class Heartbeat(threading.Thread):
 
     def _say_alive(self, session: Session) -> bool:
         """Say that this worker lives; True: nobody leads, so that it must do what beat does."""
-        session.execute(update(WorkerNode).where(WorkerNode.id == self._node.id).values(seen_at=func.clock_timestamp()))
+        node.say_seen(session, self._node)
         for run_id in slots.unnamed_runs(session, self._node.id, self._held(), _UNNAMED_FOR):
             self._died.put(run_id)
         self._seen_s = time.monotonic()

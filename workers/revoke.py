@@ -43,8 +43,8 @@ def replace_command() -> None:
     Panel.data[_COMMAND] = revoke
 
 
-def _is_open(run_id: int) -> bool:
-    # A task may have been rescheduled since: revoking its old run must not cancel the new one.
+def is_open(run_id: int) -> bool:
+    """Tell whether a run has not ended; its task may have been rescheduled and run anew since."""
     with db.transaction() as session:
         found = slots.leases(session, [run_id])
     return bool(found) and not found[0].has_ended
@@ -57,7 +57,8 @@ def _cancel(runs: Iterable[str], terminate: bool, signal: str | None, original: 
             continue
         task_id, run_id = found
         try:
-            if not _is_open(run_id):
+            if not is_open(run_id):
+                # Revoking an old run must not cancel a new one.
                 _log.info("revoke changes nothing", run=name, why="the run has ended")
                 continue
             operations.cancel_one(task_id, TaskQuery(), By("remote control", "revoked"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
@@ -34,8 +35,9 @@ def token() -> None:
     help="What it may do; each role includes those before it.",
 )
 @click.option("--days", type=click.IntRange(1, 3650), help="Days until it expires; absent: never.")
-def add(name: str, role: str, days: int | None) -> None:
-    """Make a token and print it; it is shown this once.
+@click.option("--from-file", type=click.File("r"), help="Take the token that this file holds, - for standard input.")
+def add(name: str, role: str, days: int | None, from_file: Any) -> None:
+    """Make a token and print it; it is shown this once. One from a file may be there already.
 
     Example: arcfleet token add viewer --role reader --days 365
     """
@@ -43,9 +45,13 @@ def add(name: str, role: str, days: int | None) -> None:
         raise click.UsageError(f"NAME {name!r}: expected printable characters")
     account = own_account()
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
-    made = security.add_token(name, Role(role), account.name, expires_at)
+    given = None if from_file is None else from_file.read().strip()
+    if given is not None and security.is_valid(given):
+        click.echo("the token is there already")
+        return
+    made = security.add_token(name, Role(role), account.name, expires_at, given)
     audit.write(account, "AddToken", f"{name}, {role}", Entry(count=1))
-    click.echo(made)
+    click.echo(made if given is None else f"Token {name} is added")
 
 
 @token.command("list")

@@ -64,12 +64,12 @@ def up(home: str | None, offset: int, devices: str | None, *, only_servers: bool
 
 
 def commands(devices: Iterable[Device], *, offset: int, logs: Path) -> list[Command]:
-    """Return the processes that a cluster needs: a worker and a DICOM service per device, beat and the API."""
+    """Return the processes that a cluster needs: a worker and a DICOM service per device, one each of the others."""
     devices = list(devices)
     move = ["--offset", str(offset)]
     receiving = {address.owner for address in addresses.of_dicom(devices, offset=offset)}
     wanted = {f"worker {device.name}": ["worker", "--device", device.name] for device in devices}
-    wanted |= {"beat": ["beat"], "api": ["api", *move]}
+    wanted |= {"intake": ["intake"], "beat": ["beat"], "api": ["api", *move], "flower": ["flower", *move]}
     wanted |= {f"dicom {name}": ["dicom", "--device", name, *move] for name in sorted(receiving)}
     begin = program.command()
     return [
@@ -188,7 +188,12 @@ def _devices(given: Settings, cluster: Cluster) -> list[Device]:
 def _listening(given: Settings, cluster: Cluster, offset: int) -> list[Address]:
     own = addresses.own_address(given, offset=offset)
     devices = _devices(given, cluster)
-    return [*addresses.of_api(own, devices, offset=offset), *addresses.of_dicom(devices, offset=offset)]
+    flower = addresses.flower_address(given, offset=offset)
+    return [
+        *addresses.of_api(own, devices, offset=offset),
+        flower,
+        *addresses.of_dicom(devices, offset=offset),
+    ]
 
 
 def _write_run_file(home: Path, servers: Servers, offset: int, listening: Sequence[Address]) -> None:
@@ -202,8 +207,11 @@ def _write_run_file(home: Path, servers: Servers, offset: int, listening: Sequen
             broker_url=servers.valkey.url if servers.valkey else None,
             postgres_socket=str(servers.postgres.socket) if servers.postgres else None,
             valkey_socket=str(servers.valkey.socket) if servers.valkey else None,
-            api_urls=tuple(address.url for address in listening if address.ae_title is None),
+            api_urls=tuple(
+                address.url for address in listening if address.ae_title is None and address.owner != addresses.FLOWER
+            ),
             dicom_urls=tuple(address.url for address in listening if address.ae_title is not None),
+            flower_url=next((address.url for address in listening if address.owner == addresses.FLOWER), None),
         )
     )
 

@@ -116,7 +116,7 @@ def processes_of(home: Path) -> list[int]:
 
 def _free_offset(cluster: Cluster) -> int:
     """Return an offset at which every port of the cluster is free."""
-    ports = [settings.current().api_port]
+    ports = [settings.current().api_port, settings.current().flower_port]
     ports += [c.port for device in cluster.ours.values() for c in device.connections.values() if c.port]
     for offset in secrets.SystemRandom().sample(_OFFSETS, _TRIES):
         try:

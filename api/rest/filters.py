@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import tzinfo
 from typing import Any
 
 from api.answers import BadRequest, NotFound
 from api.rest import times
 from api.rest.parameters import Given, Parameter, flag
-from api.rest.shape import Shape
+from api.rest.shape import Filter, Shape
 from tasks import query as queries
 from tasks.query import Page, TaskQuery
 from tasks.state import WAITING, Status
@@ -55,19 +57,28 @@ def of_shape(shape: Shape) -> tuple[Parameter, ...]:
 
 
 def task_query(given: Given, shape: Shape, zone: tzinfo) -> TaskQuery:
-    """Return which tasks are meant.
+    """Return which tasks of a kind are meant. Raises as `query_of` does."""
+    return replace(query_of(given, shape.filters, zone), kinds=(shape.kind,))
+
+
+def query_of(given: Given, own: Sequence[Filter], zone: tzinfo) -> TaskQuery:
+    """Return which tasks are meant, of any kind.
+
+    Args:
+        given: the parameters.
+        own: filters besides the common ones.
+        zone: on whose clock times without an offset are.
 
     Raises:
         BadRequest: a value cannot be used.
         NotFound: a task id is no number.
     """
     values: dict[str, Any] = {}
-    for one in shape.filters:
+    for one in own:
         name = one.parameter.name
         values[one.field] = given.all(name, commas=True) if one.is_list else given.one(name)
     return TaskQuery(
         ids=tuple(task_id(text) for text in given.all("taskID", commas=True)),
-        kinds=(shape.kind,),
         devices=given.without_star("dicomDeviceName"),
         statuses=_statuses(given.without_star("status")),
         batch_id=given.one("batchID"),
@@ -102,14 +113,14 @@ def page(given: Given) -> Page:
     return Page(given.number("offset", 0, _LARGEST_PAGE) or 0, given.number("limit", 1, _LARGEST_PAGE), order)
 
 
-def refuse_all(wanted: TaskQuery, given: Given, shape: Shape) -> None:
+def refuse_all(wanted: TaskQuery, given: Given, known: Sequence[Parameter]) -> None:
     """Refuse a change of all tasks that was not asked for as such.
 
     Raises:
         BadRequest: there is neither a filter nor `all=true`.
     """
     if wanted.is_unfiltered and not given.is_true("all"):
-        names = ", ".join(parameter.name for parameter in of_shape(shape))
+        names = ", ".join(parameter.name for parameter in known)
         raise BadRequest(f"Missing query parameter: to change all tasks say all=true, else one of {names}")
 
 

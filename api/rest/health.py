@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 from fastapi import APIRouter, Request, Response
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import answers
@@ -15,6 +15,7 @@ from archive import db, schema
 from archive.errors import ArchiveError
 from config import settings
 from config.errors import ConfigError
+from workers import node
 from workers.app import app as celery_app
 from workers.broker import Broker, BrokerError
 from workers.queues import INTAKE
@@ -24,6 +25,10 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 class SchemaMismatch(ArchiveError):
     """The schema of the database is not the one that this version needs."""
+
+
+class NobodyServes(ArchiveError):
+    """A channel that no worker consumes."""
 
 
 def database_probe() -> Probe:
@@ -50,6 +55,17 @@ def broker_probe() -> Probe:
     return Probe("probe of the broker", ask, (BrokerError, ConfigError))
 
 
+def intake_probe() -> Probe:
+    """Return what asks whether somebody takes the messages of other services."""
+
+    def ask() -> None:
+        with db.transaction() as session:
+            if not session.scalar(select(node.alive(INTAKE).exists())):
+                raise NobodyServes("no `arcfleet intake` was seen: messages of other services wait")
+
+    return Probe("probe of intake", ask, (SQLAlchemyError, ConfigError, ArchiveError))
+
+
 @router.get("/live", operation_id="live", response_class=Response)
 async def live() -> Response:
     """Say that this process answers."""
@@ -58,12 +74,17 @@ async def live() -> Response:
 
 @router.get("/ready", operation_id="ready", response_class=Response)
 def ready(request: Request) -> Response:
-    """Answer 200 if the database answers and its schema fits, else 503; the broker is told, but may be away."""
-    database = cast("Probe", request.app.state.database_probe).wrong()
-    broker = cast("Callable[[], Probe]", request.app.state.broker_probe)().wrong(patience_s=0.3)
-    told = {
-        "status": "DOWN" if database else "UP",
-        "database": database or "UP",
-        "broker": broker or "UP",
-    }
-    return answers.as_json(told, 503 if database else 200)
+    """Answer 200 if the database answers and its schema fits, else 503; broker and intake are told, but may be away."""
+    broker = cast("Callable[[], Probe]", request.app.state.broker_probe)()
+    status, told = readiness(cast("Probe", request.app.state.database_probe), broker)
+    intake = told["database"]
+    if intake == "UP":
+        intake = cast("Probe", request.app.state.intake_probe).wrong(patience_s=0.3) or "UP"
+    return answers.as_json(told | {"intake": intake}, status)
+
+
+def readiness(database_probe: Probe, broker_probe: Probe) -> tuple[int, dict[str, str]]:
+    """Ask both servers; return the status of the answer and what is told."""
+    database, broker = database_probe.wrong(), broker_probe.wrong(patience_s=0.3)
+    told = {"status": "DOWN" if database else "UP", "database": database or "UP", "broker": broker or "UP"}
+    return 503 if database else 200, told

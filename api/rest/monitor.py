@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api import answers, audit
+from api import answers, steering
 from api.answers import BadRequest, Route
 from api.rest import changes, filters, listing, parameters
 from api.rest.parameters import IN_VAIN, PAGING, Given, Parameter, flag
@@ -16,17 +15,13 @@ from api.rest.shape import Shape
 from api.rest.single import Single
 from api.security import Caller, Operator, Reader, Submitter
 from archive import db
-from archive.accounts import Role
 from config import settings
 from tasks import operations
 from tasks import query as queries
 from tasks.operations import BulkResult
 from tasks.query import TaskQuery
-from tasks.state import Event, Status, may
 
 DRY_RUN = flag("dryrun", "Answer what would be done, per device, status and reason of refusal; change nothing.")
-
-_CANCELABLE = tuple(status for status in Status if may(status, Event.CANCEL))
 
 
 class Monitor:
@@ -88,9 +83,7 @@ class Monitor:
         wanted = filters.task_query(given, self._shape, settings.current().zone())
         if not wanted.statuses and not given.is_true("all"):
             raise BadRequest("Missing query parameter: status")
-        statuses = wanted.statuses or _CANCELABLE
-        only_of = None if caller.may(Role.OPERATOR) else caller.name
-        chosen = replace(wanted, statuses=statuses, requester_user=only_of)
+        chosen = steering.cancelable(wanted, caller)
         return self._do(
             "CancelTasks", request, caller, given, lambda dry: operations.cancel(chosen, caller.by, dry_run=dry)
         )
@@ -125,7 +118,7 @@ class Monitor:
 
     def _wanted(self, given: Given) -> TaskQuery:
         wanted = filters.task_query(given, self._shape, settings.current().zone())
-        filters.refuse_all(wanted, given, self._shape)
+        filters.refuse_all(wanted, given, self._filters)
         return wanted
 
     def _do(
@@ -134,7 +127,5 @@ class Monitor:
         if given.is_true("dryrun"):
             return answers.warned(answers.preview(run(True)), given.warnings)
         what = f"{request.url.path}?{answers.without_token(request)}"
-        with audit.recorded(caller, action, what) as entry:
-            result = run(False)
-            entry.count, entry.failed = result.count, result.failed
+        result = steering.recorded(caller, action, what, lambda: run(False))
         return answers.warned(answers.bulk(result), given.warnings)

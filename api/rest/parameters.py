@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -124,14 +124,38 @@ def read(request: Request, known: Sequence[Parameter], *, in_vain: Collection[st
     Raises:
         BadRequest: one is unknown (the text names the nearest known one), is given twice, or has no value.
     """
+    items = request.query_params.multi_items()
+    return take(items, known, changing=request.method != "GET", lenient=_is_lenient(request), in_vain=in_vain)
+
+
+def take(
+    items: Iterable[tuple[str, str]],
+    known: Sequence[Parameter],
+    *,
+    changing: bool,
+    lenient: bool = False,
+    in_vain: Collection[str] = IN_VAIN,
+) -> Given:
+    """Return names and values as `read` does, wherever they come from.
+
+    Args:
+        items: names with values, as they were sent.
+        known: what the service knows.
+        changing: the request changes something, so that a parameter without a value is refused.
+        lenient: unknown parameters are ignored.
+        in_vain: what is ignored with a warning.
+
+    Raises:
+        BadRequest: as `read` does.
+    """
     given = Given()
     by_name = {parameter.name.lower(): parameter for parameter in known}
     forgiven = {name.lower(): name for name in in_vain if name.lower() not in by_name}
-    for name, value in request.query_params.multi_items():
+    for name, value in items:
         parameter = by_name.get(name.lower())
         if parameter is not None:
-            _take(request, given, parameter, value)
-        elif name.lower() in forgiven or _is_lenient(request):
+            _take(given, parameter, value, changing=changing)
+        elif name.lower() in forgiven or lenient:
             given.warn(f"query parameter {name} is ignored")
         elif name.lower() in PAGING:
             raise BadRequest(f"Query parameter {name} cannot be used here: all that matches is meant")
@@ -140,9 +164,9 @@ def read(request: Request, known: Sequence[Parameter], *, in_vain: Collection[st
     return given
 
 
-def _take(request: Request, given: Given, parameter: Parameter, value: str) -> None:
+def _take(given: Given, parameter: Parameter, value: str, *, changing: bool) -> None:
     if not value.strip():
-        if request.method != "GET":
+        if changing:
             raise BadRequest(f"Query parameter {parameter.name} has no value: leave it out to mean all")
         given.warn(f"query parameter {parameter.name} is ignored: it has no value")
         return

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from fastapi import Request, Response
 
-from api import answers, audit
-from api.answers import Forbidden, NotFound
+from api import answers, audit, steering
+from api.answers import NotFound
 from api.explain import explain
 from api.rest import changes, filters, parameters, times
 from api.rest import shape as shapes
@@ -15,7 +15,6 @@ from api.rest.parameters import Parameter
 from api.rest.shape import Shape
 from api.security import Caller, Operator, Reader, Submitter
 from archive import db
-from archive.accounts import Role
 from config import settings
 from tasks import history, operations
 from tasks import query as queries
@@ -69,11 +68,7 @@ class Single:
         """Cancel one task."""
         given = parameters.read(request, ())
         number = filters.task_id(taskID)
-        if not caller.may(Role.OPERATOR) and self._task(number).requester_user != caller.name:
-            raise Forbidden(f"Task {number} was not made by {caller.name}: a submitter cancels only its own")
-        with audit.recorded(caller, "CancelTask", str(number)) as entry:
-            operations.cancel_one(number, self._path, caller.by)
-            entry.count = 1
+        steering.cancel_one(number, self._path, caller)
         return answers.empty(given.warnings)
 
     def reschedule_one(self, request: Request, caller: Operator, taskID: str) -> Response:  # noqa: N803

@@ -64,6 +64,8 @@ class Wire:
         self._pdvs = self._buffer[:0]
         self._is_inside_pdu = False
         self._patience = Patience("PDU", 0)
+        #: What the socket was told last, in seconds; telling it costs a system call.
+        self._timeout_s: float | None = None
         self._next_look = time.monotonic() + _LOOK_S
         self._is_tcp = connection.family in (socket.AF_INET, socket.AF_INET6)
         if self._is_tcp:
@@ -170,7 +172,7 @@ class Wire:
     def _receive(self, within_s: float) -> None:
         if self._start == self._end:
             self._start = self._end = 0
-        self._socket.settimeout(within_s)
+        self._limit(within_s)
         try:
             if self._is_tcp and hasattr(socket, "TCP_QUICKACK"):
                 # The kernel forgets it again and again; a sender with Nagle's algorithm waits 40 ms for each ACK.
@@ -196,7 +198,7 @@ class Wire:
         self._is_inside_pdu = True
         rest: Sequence[Buffer] = pdus
         try:
-            self._socket.settimeout(min(self._send_s, _LOOK_S))
+            self._limit(min(self._send_s, _LOOK_S))
             while rest:
                 rest = _unsent(rest, self._send_some(rest))
                 if rest:
@@ -267,7 +269,7 @@ class Wire:
             self._socket.close()
             return
         with suppress(OSError):
-            self._socket.settimeout(_FAREWELL_S)
+            self._limit(_FAREWELL_S)
             self._socket.sendall(pdu.abort(source, reason))
         self.close()
 
@@ -277,10 +279,16 @@ class Wire:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
             while (remaining := end - time.monotonic()) > 0:
-                self._socket.settimeout(remaining)
+                self._limit(remaining)
                 if not self._socket.recv_into(self._buffer):
                     break
         self._socket.close()
+
+    def _limit(self, within_s: float) -> None:
+        """Limit what is asked of the socket next."""
+        if within_s != self._timeout_s:
+            self._socket.settimeout(within_s)
+            self._timeout_s = within_s
 
     def misbehaved(self, what: str) -> errors.PeerMisbehaved:
         """Return the error that says what the peer did, for the caller to raise."""

@@ -15,12 +15,19 @@ import psycopg
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import PoolProxiedConnection
 
-from archive import db, errors, ledger
+from archive import db, errors, ledger, overlapping
+from archive.answering import Connection
 from archive.storage import rows
 from archive.storage.header import Header
 
-#: The database gave up this transaction because of another one.
-_RACES = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+#: The database gave up this transaction because of another one, or the driver has dropped what was prepared.
+_RACES = (
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.InvalidSqlStatementName,
+)
+
+_TOUCH_AFTER = f"{ledger.TOUCH_AFTER.total_seconds()} seconds"
 
 # Each step takes what the one before returns, so locks are taken in the order of all writers: the study first.
 # A deleter locks the study as well: once we have it, the ledger row is there until our end or gone, and one that
@@ -28,46 +35,49 @@ _RACES = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 # Without the first step nothing is changed. Without a later one all is undone, by a division by zero: that costs
 # a line in the server's log, but happens in races only, and spares every other object a look before the COMMIT.
 # It is sent without waiting for its end: the disk is waited for meanwhile.
-_ADD = """
+_ADD = overlapping.Statement(
+    "index_object",
+    """
     WITH study AS (
         UPDATE study SET num_instances = num_instances + 1, updated_at = now()
-        WHERE id = %(study_id)s AND NOT EXISTS (SELECT FROM instance WHERE sop_uid = %(sop_uid)s)
+        WHERE id = $1::bigint AND NOT EXISTS (SELECT FROM instance WHERE sop_uid = $2::varchar)
         RETURNING id
     ), ledger AS (
         SELECT at.study_id FROM study_on_file_system AS at JOIN study ON study.id = at.study_id
-        WHERE at.file_system_id = %(file_system_id)s AND at.marked_at IS NULL
-            AND at.access_time >= now() - CAST(%(touch_after)s AS interval)
+        WHERE at.file_system_id = $3::bigint AND at.marked_at IS NULL
+            AND at.access_time >= now() - $4::interval
         FOR NO KEY UPDATE OF at
     ), series AS (
         UPDATE series SET num_instances = num_instances + 1, state = 'RECEIVING', last_received_at =
             CASE WHEN last_received_at < now() - interval '1 second' THEN now() ELSE last_received_at END
-        FROM ledger WHERE series.id = %(series_id)s AND series.study_id = ledger.study_id
+        FROM ledger WHERE series.id = $5::bigint AND series.study_id = ledger.study_id
         RETURNING series.id
     ), instance AS (
         INSERT INTO instance (series_id, sop_uid, sop_class_uid, number)
-        SELECT id, %(sop_uid)s, %(sop_class_uid)s, CAST(%(number)s AS integer) FROM series
+        SELECT id, $2::varchar, $6::varchar, $7::integer FROM series
         ON CONFLICT DO NOTHING
         RETURNING id
     ), unlink AS (
         DELETE FROM unlink USING instance
-        WHERE unlink.id = %(unlink_id)s AND unlink.reason = 'storing'
-            AND unlink.file_system_id = %(file_system_id)s AND unlink.path = %(path)s
+        WHERE unlink.id = $8::bigint AND unlink.reason = 'storing'
+            AND unlink.file_system_id = $3::bigint AND unlink.path = $9::text
         RETURNING unlink.file_system_id
     ), file AS (
         INSERT INTO file (instance_id, file_system_id, path, size_bytes, sha256, transfer_syntax_uid, source)
-        SELECT instance.id, unlink.file_system_id, %(path)s, CAST(%(size_bytes)s AS bigint), %(sha256)s,
-            %(transfer_syntax_uid)s, %(source)s
+        SELECT instance.id, unlink.file_system_id, $9::text, $10::bigint, $11::bytea,
+            $12::varchar, $13::varchar
         FROM instance, unlink
         RETURNING id
     ), received AS (
         INSERT INTO bytes_received AS book (device_name, hour, source, size_bytes, num_objects)
-        SELECT %(device_name)s, date_trunc('hour', now(), 'UTC'), %(source)s, CAST(%(size_bytes)s AS bigint), 1
+        SELECT $14::varchar, date_trunc('hour', now(), 'UTC'), $13::varchar, $10::bigint, 1
         FROM file
         ON CONFLICT (device_name, hour, source) DO UPDATE
         SET size_bytes = book.size_bytes + excluded.size_bytes, num_objects = book.num_objects + 1
     )
     SELECT CASE WHEN EXISTS (SELECT FROM study) THEN 1 / (SELECT count(*) FROM file) ELSE 0 END
-"""
+""",
+)
 
 
 @dataclass(slots=True)
@@ -110,19 +120,17 @@ def add(target: Target, pending: rows.Pending, settle: Callable[[], None]) -> bo
         OperationalError: the database is away; whether it has committed is not known.
     """
     with closing(_pooled()) as pooled:
-        connection = cast("psycopg.Connection[tuple[int]]", pooled.driver_connection)
+        connection = cast("Connection", pooled.driver_connection)
         try:
-            with connection.pipeline():
-                cursor = connection.execute(_ADD, _values(target, pending), prepare=True)
-                settle()
-                # Not commit(): that waits for its answer, and the end of the block does so again.
-                connection.execute("COMMIT")
-            return bool(cursor.fetchall()[0][0])
+            return overlapping.run(connection, _ADD, _values(target, pending), settle) != "0"
         except (errors.Unfit, psycopg.errors.DivisionByZero, *_RACES):
             return False
         except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
             pooled.invalidate(exc)
             raise OperationalError(None, None, exc) from exc
+        finally:
+            if connection.closed:
+                pooled.invalidate()
 
 
 def _pooled() -> PoolProxiedConnection:
@@ -133,21 +141,21 @@ def _pooled() -> PoolProxiedConnection:
         raise OperationalError(None, None, exc) from exc
 
 
-def _values(target: Target, pending: rows.Pending) -> dict[str, object]:
+def _values(target: Target, pending: rows.Pending) -> list[str | None]:
     header, written = pending.header, pending.written
-    return {
-        "study_id": target.study_id,
-        "series_id": target.series_id,
-        "file_system_id": target.file_system_id,
-        "touch_after": ledger.TOUCH_AFTER,
-        "sop_uid": header.sop_uid,
-        "sop_class_uid": header.sop_class_uid,
-        "number": header.instance_number,
-        "unlink_id": pending.unlink_id,
-        "path": written.path,
-        "size_bytes": written.size_bytes,
-        "sha256": bytes.fromhex(written.sha256),
-        "transfer_syntax_uid": header.transfer_syntax_uid,
-        "source": pending.source,
-        "device_name": target.device_name,
-    }
+    return [
+        str(target.study_id),
+        header.sop_uid,
+        str(target.file_system_id),
+        _TOUCH_AFTER,
+        str(target.series_id),
+        header.sop_class_uid,
+        None if header.instance_number is None else str(header.instance_number),
+        str(pending.unlink_id),
+        written.path,
+        str(written.size_bytes),
+        f"\\x{written.sha256}",
+        header.transfer_syntax_uid,
+        pending.source,
+        target.device_name,
+    ]

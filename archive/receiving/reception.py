@@ -92,10 +92,8 @@ class Reception:
         series = (found.study_uid, found.series_uid) if found is not None else ("", "")
         placing = Placing(self._chooser, self._names, series, self._after_step)
         try:
-            placing.append(
-                metadata.of(offered.sop_class_uid, offered.sop_uid, offered.transfer_syntax_uid, self._source)
-            )
-            placing.append(beginning)
+            before = metadata.of(offered.sop_class_uid, offered.sop_uid, offered.transfer_syntax_uid, self._source)
+            placing.append(before + beginning)
             for chunk in offered.chunks:
                 placing.append(chunk)
             if found is None:

@@ -21,6 +21,8 @@ _DEFLATED = {DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
 _MOST_INFLATED = 16 << 20
 #: Value representations whose length has four bytes. Source: PS3.5 7.1.2.
 LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+#: Those of which it has two.
+_SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 #: Length of an element that ends with a delimiter.
 UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -72,10 +74,10 @@ def pick(prefix: bytes, transfer_syntax_uid: str, wanted: Collection[int], last:
     at = 0
     try:
         while True:
-            tag, vr, start, length = walk.head(at)
+            tag, vr, start, length = walk.plain(at) or walk.head(at)
             if tag > last:
                 return Picked(elements, True, is_little)
-            at = walk.end(start, length, vr)
+            at = start + length if length != UNDEFINED else walk.end(start, length, vr)
             if tag in wanted and length != UNDEFINED:
                 if at > len(data):
                     break
@@ -117,22 +119,27 @@ class _Walk:
         order = "<" if is_little else ">"
         self._data = data
         self._is_implicit = is_implicit
-        self._two = struct.Struct(order + "HH")
+        self._short = struct.Struct(order + "HH2sH")
         self._four = struct.Struct(order + "I")
-        self._short = struct.Struct(order + "H")
+
+    def plain(self, at: int) -> tuple[int, bytes | None, int, int] | None:
+        """Return what `head` does of an element as nearly all are, in less time: with VR, and a length of two bytes."""
+        if self._is_implicit or at + 8 > len(self._data):
+            return None
+        group, number, vr, length = self._short.unpack_from(self._data, at)
+        return (group << 16 | number, vr, at + 8, length) if vr in _SHORT and group != 0xFFFE else None
 
     def head(self, at: int, *, is_implicit: bool | None = None) -> tuple[int, bytes | None, int, int]:
         """Return tag, VR, begin of the value and its length of the element at `at`."""
         if at + 8 > len(self._data):
             raise _Short
-        group, number = self._two.unpack_from(self._data, at)
+        group, number, vr, length = self._short.unpack_from(self._data, at)
         tag: int = group << 16 | number
-        vr = self._data[at + 4 : at + 6]
         implicit = self._is_implicit if is_implicit is None else is_implicit
         if implicit or group == 0xFFFE or not _is_vr(vr):
             return tag, None, at + 8, self._four.unpack_from(self._data, at + 4)[0]
         if vr not in LONG:
-            return tag, vr, at + 8, self._short.unpack_from(self._data, at + 6)[0]
+            return tag, vr, at + 8, length
         if at + 12 > len(self._data):
             raise _Short
         return tag, vr, at + 12, self._four.unpack_from(self._data, at + 8)[0]

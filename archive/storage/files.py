@@ -18,6 +18,7 @@ from archive.storage import disk
 PART = ".part"
 
 _CHUNK = 1 << 20
+_CLIMBING = {"", ".", ".."}
 
 #: Called with the name of each step done; tests end the process there.
 Step = Callable[[str], None]
@@ -55,14 +56,19 @@ def within(root: Path, relative: str) -> Path:
     Raises:
         UnsafePath: it is absolute, climbs, is empty, or a link on the way leads out of the root.
     """
+    return Path(_within(str(root), relative))
+
+
+def _within(root: str, relative: str) -> str:
     parts = relative.split("/")
-    if "\0" in relative or "\\" in relative or any(part in ("", ".", "..") for part in parts):
+    if "\0" in relative or "\\" in relative or not _CLIMBING.isdisjoint(parts):
         raise errors.UnsafePath(f"Path {relative!r} is not a plain relative path below {root}")
-    target = root.joinpath(*parts)
-    folder = str(root)
+    target = f"{root}/{relative}"
+    folder = root
     for part in parts[:-1]:
         folder = f"{folder}/{part}"
-        if os.path.islink(folder) and not target.parent.resolve().is_relative_to(root.resolve()):  # noqa: PTH114  often
+        # For each object: no pathlib.
+        if os.path.islink(folder) and not Path(target).parent.resolve().is_relative_to(Path(root).resolve()):  # noqa: PTH114
             raise errors.UnsafePath(f"Path {relative!r} leads out of {root} through a link")
     return target
 
@@ -83,21 +89,21 @@ class Part:
         self.root = root
         self.relative = relative
         self.size_bytes = 0
-        self._target = within(root, relative)
-        self._path = self._target.with_name(self._target.name + PART)
+        self._target = _within(str(root), relative)
+        self._path = self._target + PART
         self._digest = hashlib.sha256()
         with disk.refusals(root, relative):
-            self._descriptor = disk.create(root, self._path)
+            self._descriptor = disk.create(str(root), self._path)
 
     @property
     def path(self) -> Path:
         """Its absolute path, temporary until `rename`."""
-        return self._path
+        return Path(self._path)
 
     @property
     def folder(self) -> Path:
         """Where it lies."""
-        return self._target.parent
+        return Path(self._target).parent
 
     @property
     def disk(self) -> int:
@@ -121,6 +127,11 @@ class Part:
         with disk.refusals(self.root, self.relative):
             disk.rename(self._path, self._target)
         self._path = self._target
+
+    def sync_folder(self) -> None:
+        """Make its name safe on disk."""
+        with disk.refusals(self.root, self.relative):
+            disk.sync_folder(os.path.dirname(self._target))  # noqa: PTH120  for each object
 
     def written(self) -> Written:
         """Return what is in it."""
@@ -159,7 +170,7 @@ class Part:
         """Take it off the disk; a sweep of the unlink list finds what resists."""
         self.close()
         with suppress(OSError):
-            self._path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
         disk.remove_empty_folders(self.root, self.relative)
 
 

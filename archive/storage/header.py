@@ -82,7 +82,7 @@ _LAST = max(_TAGS)
 _NUMBERS = {"InstanceNumber", "SeriesNumber"}
 _WHOLE = re.compile(r"([+-]?[0-9]+)?")
 #: What makes a value more than one, or of several groups, or of another character set.
-_NOT_PLAIN = b"\\=\x1b"
+_NOT_PLAIN = re.compile(rb"[\\=\x1b]")
 
 #: Warnings are switched off for the whole process while pydicom decodes, so only one thread may do that.
 _decoding = threading.Lock()
@@ -216,7 +216,7 @@ def _plain_texts(found: Mapping[int, elements.Raw]) -> dict[str, str | None] | N
         raw = found.get(tag)
         if raw is None:
             continue
-        if not raw.value.isascii() or any(byte in raw.value for byte in _NOT_PLAIN):
+        if not raw.value.isascii() or _NOT_PLAIN.search(raw.value):
             return None
         text = raw.value.decode("ascii").replace("\0", "").strip()
         if keyword in _NUMBERS and not _WHOLE.fullmatch(text):

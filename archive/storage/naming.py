@@ -21,7 +21,7 @@ from archive.storage import files, health, unlinking
 LATEST_BEGIN_S = unlinking.STORING_GRACE.total_seconds() / 4
 
 #: How many names are reserved for a series at once, and then, and from then on.
-_BATCHES = (4, 16, 64)
+_BATCHES = (8, 128)
 #: Series for which names are held in reserve; those of the one that was not used for the longest time go first.
 _MOST_SERIES = 16
 

@@ -74,7 +74,7 @@ class Placing:
                 self._after_step("part")
                 part.rename()
                 self._after_step("renamed")
-                files.sync_folders(part.root, [part.folder])
+                part.sync_folder()
                 self._after_step("synced")
             self._chooser.require_on(self.file_system, part.disk)
         except errors.StorageError as exc:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from pydantic import Field
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
@@ -13,8 +14,12 @@ from archive import configuration, model
 from archive.deletion import deleting, rules
 from archive.deletion.rules import Terms, Trigger
 from config.device import Device
+from tasks import deletions
 from tasks.deletion_task import QUEUE, Parameters
-from tasks.errors import ConflictError, InvalidError, ObsoleteError, StoppedError
+from tasks.deletions import Asked
+from tasks.errors import ConflictError, InvalidError, NotFoundError, ObsoleteError, StoppedError
+from tasks.job_messages import Job, Made, Name, Sender, Uid, job_of
+from tasks.operations import our_device
 from tasks.outcome import Outcome
 from tasks.pins import TaskSide
 from tasks.record import NewTask, TaskView
@@ -23,6 +28,38 @@ from tasks.run import Run
 from tasks.state import Status
 from tasks.store import Target
 from tasks.work import LOST, Work
+
+
+@job_of("DELETE_STUDY")
+class DeleteStudyJob(Job):
+    """Schedule a study for deletion from a file-system group whose `arcAllowDeletionByMessage` is TRUE."""
+
+    action: ClassVar[str] = "ScheduleStudyForDeletion"
+
+    device: Name = Field(alias="dicomDeviceName", description="Device that owns the group.")
+    group_id: Name = Field(alias="fileSystemGroupID", description="File-system group that the study shall leave.")
+    study_uid: Uid = Field(alias="studyInstanceUID", description="Study that is deleted, unless a rule keeps it.")
+
+    def make(self, session: Session, sender: Sender) -> Made:
+        """Mark the study on each file system of the group, with a task for each.
+
+        Raises:
+            NotFoundError: the device is not ours, or it has no such group, or nothing of the study is there.
+            ConflictError: the group is not open to messages, or rules keep the study; the text has every reason.
+        """
+        device = our_device(self.device)
+        group = device.file_system_groups.get(self.group_id)
+        if group is None:
+            known = ", ".join(device.file_system_groups) or "none"
+            raise NotFoundError(f"Device {device.name}: no group {self.group_id!r}, expected one of {known}")
+        if not group.allow_deletion_by_message:
+            raise ConflictError(
+                f"Group {group.id} of device {device.name}: studies cannot be deleted by a message, "
+                "arcAllowDeletionByMessage is FALSE"
+            )
+        asked = Asked(sender.by, self.requester, sender.host, sender.uri)
+        look = deletions.schedule_study(device, group, self.study_uid, asked, within=session)
+        return Made(tuple(task.id for task in look.tasks), len(look.tasks))
 
 
 @task_kind("DELETE_STUDY")

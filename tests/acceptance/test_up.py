@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psycopg
@@ -22,15 +16,9 @@ import redis
 
 from archive.dicom import requestor
 from archive.dicom.peer import VERIFICATION, Peer
+from tests.lab.up import DICOM_PORTS, FLOWER_PORT, HERE, PORTS, free_offset, processes_of, run_file, running_up
 from workers.embedded import child
 from workers.embedded.postgres import EmbeddedPostgres
-
-PROJECT = Path(__file__).resolve().parents[2]
-#: The REST API itself, archive-a and archive-b of the sample cluster.
-PORTS = (8080, 8081, 8082)
-#: By the AE that listens there.
-DICOM_PORTS = {"ARCHIVE_A": 11112, "ARCHIVE_B": 11113}
-ARCFLEET = [sys.executable, "-m", "api.cli.main"]
 
 
 @pytest.fixture
@@ -40,65 +28,6 @@ def home() -> Iterator[Path]:
         yield folder
         for pid in processes_of(folder):
             os.kill(pid, signal.SIGKILL)
-
-
-def environment(home: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ARCFLEET_")}
-    # Sockets of an `up` that is killed stay; below the home's folder they go with it.
-    return kept | {"ARCFLEET_HOME": str(home), "TMPDIR": str(home.parent)}
-
-
-@contextmanager
-def running_up(home: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """Start `arcfleet up` and wait until it says that it is ready."""
-    command = [*ARCFLEET, "up", *options]
-    with subprocess.Popen(
-        command,
-        cwd=PROJECT,
-        env=environment(home),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if line.startswith("arcfleet is ready"):
-                break
-        else:
-            pytest.fail(f"`arcfleet up` did not get ready: {''.join(said)}")
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def arcfleet(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [*ARCFLEET, *arguments]
-    given = environment(home) | variables
-    return subprocess.run(command, cwd=PROJECT, env=given, capture_output=True, text=True, check=False, timeout=60)
-
-
-def run_file(home: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((home / "run.json").read_text())
-    return content
-
-
-def processes_of(home: Path) -> list[int]:
-    """Return the processes that name the home in their command or environment, or work in it."""
-    marker = os.fsencode(home)
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid() and child.is_alive(int(entry.name)):
-            try:
-                seen = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-                seen += os.fsencode((entry / "cwd").readlink())
-            except OSError:
-                continue  # another user's, or it has just ended
-            if marker in seen:
-                found.append(int(entry.name))
-    return found
 
 
 def test_sigterm_ends_up_and_everything_it_started(home: Path) -> None:
@@ -143,7 +72,7 @@ def test_data_survives_an_orderly_end_and_a_kill(home: Path) -> None:
 
 def test_second_up_on_a_home_is_refused_and_names_the_first(home: Path) -> None:
     with running_up(home, "--only-servers") as up:
-        second = arcfleet(home, "up", "--only-servers")
+        second = HERE.run(home, "up", "--only-servers")
 
         assert second.returncode == 1
         assert second.stderr.strip().splitlines() == [
@@ -158,7 +87,7 @@ def test_run_file_of_a_killed_up_neither_refuses_nor_misleads(home: Path) -> Non
         up.wait()
     assert (home / "run.json").exists()
 
-    assert "no `arcfleet up` runs" in arcfleet(home, "db", "current").stderr
+    assert "no `arcfleet up` runs" in HERE.run(home, "db", "current").stderr
     with running_up(home, "--only-servers") as up:
         assert run_file(home)["pid"] == up.pid
 
@@ -176,9 +105,9 @@ def test_server_that_dies_is_started_again_and_named(home: Path) -> None:
 
 def test_other_commands_of_the_home_find_its_database(home: Path) -> None:
     with running_up(home, "--only-servers"):
-        assert arcfleet(home, "db", "check").returncode == 0
+        assert HERE.run(home, "db", "check").returncode == 0
 
-    without = arcfleet(home, "db", "check")
+    without = HERE.run(home, "db", "check")
     assert without.returncode == 1
     assert without.stderr.startswith("arcfleet: no database: ARCFLEET_DATABASE_URL is not set")
 
@@ -189,7 +118,7 @@ def test_data_of_another_major_version_is_refused_in_one_line(home: Path) -> Non
         up.wait(15)
     (home / "postgres" / "PG_VERSION").write_text("17\n")
 
-    refused = arcfleet(home, "up", "--only-servers")
+    refused = HERE.run(home, "up", "--only-servers")
 
     assert refused.returncode == 1
     assert len(refused.stderr.strip().splitlines()) == 1
@@ -201,7 +130,7 @@ def test_busy_port_is_refused_before_anything_starts(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-        refused = arcfleet(home, "up", ARCFLEET_API_PORT=str(port))
+        refused = HERE.run(home, "up", ARCFLEET_API_PORT=str(port))
 
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"arcfleet: port {port} of 127.0.0.1, wanted for the REST API, is busy")
@@ -214,7 +143,7 @@ def test_busy_dicom_port_is_refused_with_its_device(home: Path) -> None:
     with socket.create_server(("127.0.0.1", DICOM_PORTS["ARCHIVE_B"] + offset)) as taken:
         port = taken.getsockname()[1]
 
-        refused = arcfleet(home, "up", "--offset", str(offset))
+        refused = HERE.run(home, "up", "--offset", str(offset))
 
     assert refused.returncode == 1
     assert refused.stderr.startswith(
@@ -229,18 +158,18 @@ def test_schema_of_a_configured_database_is_upgraded_by_command_only(home: Path,
         connection.execute("CREATE DATABASE configured")
     url = postgres.url_of("configured")
 
-    refused = arcfleet(home, "up", "--only-servers", ARCFLEET_DATABASE_URL=url)
+    refused = HERE.run(home, "up", "--only-servers", ARCFLEET_DATABASE_URL=url)
 
     assert refused.returncode == 1
     assert refused.stderr.startswith("arcfleet: the database is empty, expected revision ")
     assert refused.stderr.rstrip().endswith("run `arcfleet db upgrade`")
     assert processes_of(home) == []
-    assert arcfleet(home, "db", "upgrade", ARCFLEET_DATABASE_URL=url).returncode == 0
-    assert arcfleet(home, "db", "check", ARCFLEET_DATABASE_URL=url).returncode == 0
+    assert HERE.run(home, "db", "upgrade", ARCFLEET_DATABASE_URL=url).returncode == 0
+    assert HERE.run(home, "db", "check", ARCFLEET_DATABASE_URL=url).returncode == 0
 
 
 def test_unknown_device_is_refused_with_the_known_ones(home: Path) -> None:
-    refused = arcfleet(home, "up", "--devices", "archive-x")
+    refused = HERE.run(home, "up", "--devices", "archive-x")
 
     assert refused.returncode == 1
     assert refused.stderr.startswith("arcfleet: device 'archive-x' is not in the configuration; expected one of")
@@ -252,7 +181,9 @@ def test_whole_cluster_answers_when_up_says_so_and_ends_within_15_s(home: Path) 
     with running_up(home, "--offset", str(offset)) as up:
         urls = run_file(home)["api_urls"]
         assert urls == [f"http://127.0.0.1:{port + offset}" for port in PORTS]
-        for url in urls:
+        flower = run_file(home)["flower_url"]
+        assert flower == f"http://127.0.0.1:{FLOWER_PORT + offset}"
+        for url in (*urls, flower):
             assert httpx.get(f"{url}/health/ready", trust_env=False).status_code == 200
         listening = {title: port + offset for title, port in DICOM_PORTS.items()}
         urls = [f"dicom://{title}@127.0.0.1:{port}" for title, port in listening.items()]
@@ -260,6 +191,7 @@ def test_whole_cluster_answers_when_up_says_so_and_ends_within_15_s(home: Path) 
         for title, port in listening.items():
             with requestor.associate(Peer(title, "127.0.0.1", port), "TEST", [VERIFICATION]) as association:
                 assert association.echo().is_success
+        assert "Archive" in httpx.get(f"{flower}/workers", trust_env=False).text
 
         up.send_signal(signal.SIGTERM)
 
@@ -278,20 +210,10 @@ def test_nothing_of_a_whole_cluster_is_left_after_up_was_killed(home: Path) -> N
 def test_home_that_cannot_be_made_is_named(home: Path) -> None:
     home.write_text("a file")
 
-    refused = arcfleet(home, "up", "--only-servers")
+    refused = HERE.run(home, "up", "--only-servers")
 
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"arcfleet: home {home} cannot be used")
-
-
-def free_offset() -> int:
-    """Return an offset at which all ports of the sample cluster are free."""
-    while True:
-        offset = random.randrange(1000, 40000)
-        with ExitStack() as stack, suppress(OSError):
-            for port in (*PORTS, *DICOM_PORTS.values()):
-                stack.enter_context(socket.create_server(("127.0.0.1", port + offset)))
-            return offset
 
 
 def command_of(pid: int) -> bytes:

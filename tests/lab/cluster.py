@@ -41,12 +41,16 @@ class Lab(Board):
     and configuration, and sends what it schedules (unless `sends=False`).
     """
 
-    def __init__(self, folder: Path, changes: Iterable[ldif.Change] = (), *, sends: bool = True) -> None:
+    def __init__(
+        self, folder: Path, changes: Iterable[ldif.Change] = (), *, sends: bool = True, broker_url: str | None = None
+    ) -> None:
         super().__init__(folder / "home", folder / "trace")
+        #: None: a Valkey of its own.
+        self._broker_url = broker_url
         self.members: list[Member] = []
         self._changes = tuple(changes)
         self._sends = sends
-        self._servers = Servers(self.home)
+        self._servers = Servers(self.home, broker_url=broker_url)
         self._open = ExitStack()
 
     @property
@@ -60,6 +64,11 @@ class Lab(Board):
         """The broker: the same."""
         assert self._servers.valkey is not None
         return self._servers.valkey
+
+    @property
+    def broker_url(self) -> str:
+        """Where messages are sent."""
+        return self._broker_url or self.valkey.url
 
     def __enter__(self) -> Self:
         """Start the servers and join the cluster."""
@@ -89,6 +98,10 @@ class Lab(Board):
         """Start a beat."""
         return self._start("beat", [sys.executable, "-m", "api.cli.main", "beat"])
 
+    def intake(self) -> Member:
+        """Start an intake; `await_ready` waits for it."""
+        return self._start("intake", [sys.executable, "-m", "api.cli.main", "intake"])
+
     def api(self, *arguments: str) -> tuple[Member, str]:
         """Start REST on a free port of loopback; returns it and its base URL."""
         port = free_port()
@@ -105,6 +118,18 @@ class Lab(Board):
         )
         assert member.is_running, f"{member.name} ended with {member.exit_code}: {member.tail()}"
         return member
+
+    def flower(self, **variables: str) -> tuple[Member, str]:
+        """Start Flower on a free port of loopback and wait until it answers; returns it and its base URL."""
+        port = free_port()
+        command = [sys.executable, "-m", "api.cli.main", "flower"]
+        given = {"ARCFLEET_FLOWER_HOST": "127.0.0.1", "ARCFLEET_FLOWER_PORT": str(port), **variables}
+        member = self._start("flower", command, **given)
+        wait_until(
+            lambda: member.said("Flower listens") or not member.is_running, f"{member.name} listens", say=member.tail
+        )
+        assert member.is_running, f"{member.name} ended with {member.exit_code}: {member.tail()}"
+        return member, f"http://127.0.0.1:{port}"
 
     def ready(self, *members: Member) -> None:
         """Wait until these workers consume; all of the lab's workers if none is named."""
@@ -166,7 +191,7 @@ class Lab(Board):
         return kept | {
             "ARCFLEET_HOME": str(self.home),
             "ARCFLEET_DATABASE_URL": self.postgres.url,
-            "ARCFLEET_BROKER_URL": self.valkey.url,
+            "ARCFLEET_BROKER_URL": self.broker_url,
             "ARCFLEET_TRACE_FILE": str(self.trace_file),
             "ARCFLEET_TIMEZONE": "UTC",
             "PYTHONFAULTHANDLER": "1",

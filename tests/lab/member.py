@@ -87,6 +87,11 @@ class Member:
         """Stop all its processes, as a machine that hangs."""
         self._running().freeze()
 
+    def freeze_one(self, pid: int) -> None:
+        """Stop one process of its pool, as one that hangs in the middle of something."""
+        assert pid in self.pool(), f"process {pid} is none of {self.name}"
+        os.kill(pid, signal.SIGSTOP)
+
     def thaw(self) -> None:
         """Let a frozen one go on."""
         self._running().thaw()

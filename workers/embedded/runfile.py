@@ -32,6 +32,7 @@ class Running:
     api_urls: tuple[str, ...] = ()
     #: `dicom://AE_TITLE@host:port`
     dicom_urls: tuple[str, ...] = ()
+    flower_url: str | None = None
 
 
 @contextmanager

@@ -17,14 +17,12 @@ from api.rest.parameters import Given, Parameter, flag
 from api.security import Caller
 from archive.query import Entity
 from config.device import Device
-from tasks import circumstances
+from tasks import circumstances, job_messages
 from tasks.creating import Subject
 from tasks.idempotency import Once
 from tasks.record import DEFAULT_PRIORITY, HIGHEST_PRIORITY, NewTask
 
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
-_LONGEST_UID = 64
-_LONGEST_KEY = 255
+_UID = re.compile(job_messages.UID)
 _LEVELS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 COMMON = (
@@ -42,7 +40,7 @@ KEY = {
     "in": "header",
     "required": False,
     "description": "A repeated request with the same key makes no second task.",
-    "schema": {"type": "string", "maxLength": _LONGEST_KEY},
+    "schema": {"type": "string", "maxLength": job_messages.LONGEST_KEY},
 }
 
 
@@ -114,8 +112,8 @@ class Asked:
         key = self.request.headers.get("idempotency-key")
         if key is None:
             return None
-        if not 0 < len(key) <= _LONGEST_KEY or not key.isprintable():
-            raise BadRequest(f"Idempotency-Key: expected 1 to {_LONGEST_KEY} printable characters")
+        if not 0 < len(key) <= job_messages.LONGEST_KEY or not key.isprintable():
+            raise BadRequest(f"Idempotency-Key: expected 1 to {job_messages.LONGEST_KEY} printable characters")
         return Once(key, self.caller.name, " ".join(filter(None, (self.request.method, self.uri, digest))))
 
 
@@ -132,7 +130,9 @@ def read(recipe: Recipe, request: Request, caller: Caller, more: Sequence[Parame
         BadRequest: a parameter is unknown or cannot be used.
         NotFound: no device could run it.
     """
-    given = parameters.read(request, (*more, *COMMON, *recipe.parameters), in_vain=IN_VAIN)
+    # Whatever the method: a parameter that is not understood must not widen what tasks are made of.
+    known = (*more, *COMMON, *recipe.parameters)
+    given = parameters.take(request.query_params.multi_items(), known, changing=True, in_vain=IN_VAIN)
     path: Mapping[str, str] = request.path_params
     return Asked(recipe, request, caller, path, given, tuple(recipe.devices(path, given)))
 
@@ -162,9 +162,11 @@ def check_uid(name: str, uid: str) -> None:
         BadRequest: it is none; the text names it.
     """
     if not is_uid(uid):
-        raise BadRequest(f"{name}={uid}: expected a UID, digits and dots, at most {_LONGEST_UID} characters")
+        raise BadRequest(
+            f"{name}={uid}: expected a UID, digits and dots, at most {job_messages.LONGEST_UID} characters"
+        )
 
 
 def is_uid(text: str) -> bool:
     """Tell whether this is a UID (PS3.5 9.1), zeros before a number included."""
-    return len(text) <= _LONGEST_UID and _UID.fullmatch(text) is not None
+    return len(text) <= job_messages.LONGEST_UID and _UID.fullmatch(text) is not None

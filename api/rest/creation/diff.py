@@ -16,7 +16,6 @@ from starlette.concurrency import run_in_threadpool
 
 from api import answers
 from api.answers import BadRequest
-from api.rest import placing
 from api.rest.creation import asking, remote, routes, services, waiting
 from api.rest.creation.asking import Asked
 from api.rest.creation.recipe import Path, Recipe
@@ -26,6 +25,7 @@ from archive.matching import Level
 from archive.query import Entity
 from config import values
 from config.device import Device
+from tasks import placing
 from tasks.creating import Subject
 from tasks.operations import Scheduled
 from tasks.record import TaskView

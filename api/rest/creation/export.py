@@ -10,11 +10,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from api.rest import placing
 from api.rest.creation import routes
 from api.rest.creation.recipe import Path, Recipe
 from api.rest.parameters import Given
 from config.device import Device
+from tasks import placing
 from tasks.creating import Subject
 
 

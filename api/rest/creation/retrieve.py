@@ -10,7 +10,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api.rest import placing
 from api.rest.creation import asking, remote, routes, services, waiting
 from api.rest.creation.asking import Asked
 from api.rest.creation.recipe import Path, Recipe
@@ -19,6 +18,7 @@ from api.rest.parameters import Given, Parameter
 from api.security import Caller, Submitter
 from archive.matching import Level
 from config.device import Device
+from tasks import placing
 from tasks.creating import Subject
 from tasks.record import TaskView
 

@@ -11,12 +11,12 @@ from typing import Any
 from fastapi import APIRouter
 
 from api.answers import BadRequest
-from api.rest import placing
 from api.rest.creation import routes, waiting
 from api.rest.creation.asking import Asked
 from api.rest.creation.recipe import Path, Recipe
 from api.rest.parameters import Given, Parameter, flag
 from config.device import Device
+from tasks import placing
 from tasks.creating import Subject
 from tasks.record import TaskView
 

@@ -220,3 +220,14 @@ def test_devices() -> None:
     assert "new disk" in listed
     assert run(device, "resume", "archive-a").exit_code == 0
     assert "Unknown Device: nowhere" in failed(run(device, "drain", "nowhere"))
+
+
+def test_token_from_a_file_is_added_once_and_never_printed(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("s" * 32 + "\n")
+
+    first = run(token, "add", "ops", "--role", "operator", "--from-file", str(file))
+    second = run(token, "add", "ops", "--role", "operator", "--from-file", str(file))
+
+    assert (first.exit_code, first.stdout) == (0, "Token ops is added\n")
+    assert (second.exit_code, second.stdout) == (0, "the token is there already\n")

@@ -12,7 +12,7 @@ from api import security
 from api.app import create_app
 from archive.accounts import Role
 from config.errors import SettingsError
-from tasks.errors import ConflictError, NotFoundError
+from tasks.errors import ConflictError, InvalidError, NotFoundError
 from tests import factories
 from tests.integration.api.wire import BASE, EXPORTS, Wire, error_of
 
@@ -164,3 +164,21 @@ def test_nothing_listens_beyond_loopback_without_a_token(cluster: None, address:
     security.refuse_open_door(["127.0.0.1:8080", "[::1]:8080"])
     security.add_token("x", Role.READER, "tester")
     security.refuse_open_door([address])
+
+
+def test_token_that_somebody_else_made_up_is_valid(cluster: None) -> None:
+    given = "s" * 32
+
+    assert security.add_token("ops", Role.OPERATOR, "tester", given=given) == given
+
+    assert security.is_valid(given)
+    with Wire(create_app(), given) as wire:
+        assert wire.get(f"{BASE}/version").status_code == 200
+
+
+@pytest.mark.parametrize("given", ["", "s" * 31, "s" * 31 + "\n", "\u00e9" * 32])
+def test_token_that_is_too_weak_is_refused_and_not_shown(cluster: None, given: str) -> None:
+    with pytest.raises(InvalidError, match="expected at least 32 printable characters") as refused:
+        security.add_token("ops", Role.OPERATOR, "tester", given=given)
+
+    assert not given or given not in str(refused.value)

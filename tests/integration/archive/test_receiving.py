@@ -116,7 +116,7 @@ def test_series_that_was_silent_receives_again(tmp_path: Path) -> None:
 
 def test_names_in_reserve_are_given_back(tmp_path: Path) -> None:
     now = reception()
-    for number in range(8):
+    for number in range(10):
         now.store(made(tmp_path, number=number).offered())
     assert {reason for reason, _ in unlink_list()} == {"storing"}
 

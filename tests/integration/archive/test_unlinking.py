@@ -45,9 +45,9 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     seen: list[Path] = []
     sync_folder = disk.sync_folder
 
-    def note(folder: Path) -> None:
+    def note(folder: str | Path) -> None:
         sync_folder(folder)
-        seen.append(folder)
+        seen.append(Path(folder))
 
     monkeypatch.setattr(disk, "sync_folder", note)
     return seen
@@ -178,8 +178,8 @@ def test_entries_stay_while_their_folder_cannot_be_synced(
     files.write(Path(online.path), "a/stays", b"x")
     sync_folder = disk.sync_folder
 
-    def refuse(folder: Path) -> None:
-        if folder.name == "a":
+    def refuse(folder: str | Path) -> None:
+        if Path(folder).name == "a":
             raise OSError(5, "Input/output error")
         sync_folder(folder)
 

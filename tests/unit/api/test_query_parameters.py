@@ -63,7 +63,7 @@ def test_what_is_tolerated_is_no_filter() -> None:
 
     assert wanted.is_unfiltered
     with pytest.raises(BadRequest, match="all=true"):
-        filters.refuse_all(wanted, given, SHAPE)
+        filters.refuse_all(wanted, given, filters.of_shape(SHAPE))
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.0", "x", str(2**63), "٣"])

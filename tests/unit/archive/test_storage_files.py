@@ -125,9 +125,9 @@ def synced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     seen: list[str] = []
     sync_folder = disk.sync_folder
 
-    def note(folder: Path) -> None:
+    def note(folder: str | Path) -> None:
         sync_folder(folder)
-        seen.append(folder.relative_to(tmp_path).as_posix())
+        seen.append(Path(folder).relative_to(tmp_path).as_posix())
 
     monkeypatch.setattr(disk, "sync_folder", note)
     return seen

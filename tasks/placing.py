@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from api.answers import NotFound
 from archive import configuration
 from config.device import Cluster, Device
 from tasks import sharing
+from tasks.errors import NotFoundError
 from tasks.operations import our_device
 
 
@@ -25,7 +25,7 @@ def place(aet: str, exporter_id: str, device_name: str | None) -> Place:
     """Return where an export through this AE title shall run.
 
     Raises:
-        NotFound: no device of ours has the AE title, the exporter, or the exporter's queue.
+        NotFoundError: no device of ours has the AE title, the exporter, or the exporter's queue.
     """
     queued = exporting(aet, exporter_id, device_name)
     chosen = queued[0] if len(queued) == 1 else sharing.least_waiting(queued)
@@ -38,10 +38,12 @@ def exporting(aet: str, exporter_id: str, device_name: str | None) -> list[Devic
     able = [device for device in devices if exporter_id in device.exporters]
     if not able:
         known = sorted({known for device in devices for known in device.exporters})
-        raise NotFound(f"No Exporter configured with ID:{exporter_id}, expected one of {', '.join(known) or 'none'}")
+        raise NotFoundError(
+            f"No Exporter configured with ID:{exporter_id}, expected one of {', '.join(known) or 'none'}"
+        )
     queued = [device for device in able if device.exporters[exporter_id].queue in device.queues]
     if not queued:
-        raise NotFound(f"No Queue configured with name:{able[0].exporters[exporter_id].queue}")
+        raise NotFoundError(f"No Queue configured with name:{able[0].exporters[exporter_id].queue}")
     return queued
 
 
@@ -49,13 +51,13 @@ def queueing(aet: str, queue: str, device_name: str | None) -> list[Device]:
     """Return the devices where a task of this queue through this AE title could run.
 
     Raises:
-        NotFound: no device of ours has the AE title, or none of those the queue.
+        NotFoundError: no device of ours has the AE title, or none of those the queue.
     """
     devices = _with_title(configuration.current(), aet, device_name)
     queued = [device for device in devices if queue in device.queues]
     if not queued:
         known = sorted({known for device in devices for known in device.queues})
-        raise NotFound(f"No Queue configured with name:{queue}, expected one of {', '.join(known) or 'none'}")
+        raise NotFoundError(f"No Queue configured with name:{queue}, expected one of {', '.join(known) or 'none'}")
     return queued
 
 
@@ -63,10 +65,10 @@ def _with_title(cluster: Cluster, aet: str, device_name: str | None) -> list[Dev
     if device_name is not None:
         device = our_device(device_name)
         if device.ae_for(aet) is None:
-            raise NotFound(f"No such Application Entity: {aet} at Device{{name={device_name}}}")
+            raise NotFoundError(f"No such Application Entity: {aet} at Device{{name={device_name}}}")
         return [device]
     devices = cluster.device_of_ae(aet)
     if not devices:
         known = ", ".join(sorted(title for device in cluster.ours.values() for title in device.aes))
-        raise NotFound(f"No such Application Entity: {aet}, expected one of {known}")
+        raise NotFoundError(f"No such Application Entity: {aet}, expected one of {known}")
     return devices

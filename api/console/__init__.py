@@ -1,0 +1,1 @@
+"""Flower with pages of ours: one process, one look, one login."""
