@@ -70,6 +70,10 @@ class Entity(NamedTuple):
     series_uid: str | None = None
     sop_uid: str | None = None
 
+    def __str__(self) -> str:
+        levels = (("Instance", self.sop_uid), ("Series", self.series_uid), ("Study", self.study_uid))
+        return " of ".join(f"{level}[uid={uid}]" for level, uid in levels if uid)
+
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:

@@ -7,15 +7,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from config import schema
+from config import schema, urls
 from config.device import Device, Exporter
 from config.entries import Finding, Reading, Severity
 from config.schema import Part
 
 #: Schemes of exporter URIs that tasks can be run for.
 EXPORTER_SCHEMES = frozenset({"dicom", "file", "fsgroup", "noop"})
-#: Web applications of this class are where a device's REST services are found by others.
-ARCHIVE_SERVICE_CLASS = "DCM4CHEE_ARC"
 
 _UDP = frozenset({"SYSLOG_UDP"})
 
@@ -31,6 +29,7 @@ def check(reading: Reading, schemes: Collection[str] = EXPORTER_SCHEMES) -> list
     for device in reading.cluster.ours.values():
         checker.name(device)
         checker.archive_service(device)
+        checker.failover(device)
         checker.exporters(device)
         checker.export_rules(device)
         checker.file_systems(device)
@@ -55,14 +54,19 @@ class _Checker:
 
     def archive_service(self, device: Device) -> None:
         """A device is found by others through its web application of class DCM4CHEE_ARC."""
-        services = [
-            app
-            for app in device.web_apps.values()
-            if ARCHIVE_SERVICE_CLASS in app.service_classes and app.installed is not False
-        ]
-        if not any(device.installed_connections(app.connections, "HTTP") for app in services):
-            what = f"a web application of class {ARCHIVE_SERVICE_CLASS} with an installed HTTP connection"
+        if urls.of_archive(device) is None:
+            what = f"a web application of class {urls.ARCHIVE_SERVICE_CLASS} with an installed HTTP connection"
             self._device(device, None, None, f"expected {what}")
+
+    def failover(self, device: Device) -> None:
+        """Failover goes to other devices of ours, and wants both devices and a time."""
+        others = sorted(set(self.reading.cluster.ours) - {device.name})
+        for name in sorted(set(device.failover_devices) - set(others)):
+            self._device(device, "arcFailoverDevice", name, _one_of("another device that arcfleet runs:", others))
+        if device.failover_devices and device.failover_after is None:
+            self._device(device, "arcFailoverAfter", None, "expected a time: without one nothing ever goes there")
+        if device.failover_after is not None and not device.failover_devices:
+            self._device(device, "arcFailoverDevice", None, "expected at least one: nothing has a place to go to")
 
     def exporters(self, device: Device) -> None:
         """Exporters refer to a queue and an AE of their device, and to what can be run."""

@@ -35,6 +35,8 @@ class NetworkConnection:
     release_timeout: timedelta = timedelta(seconds=5)
     #: For a C-STORE-RSP or C-ECHO-RSP (dcmResponseTimeout).
     response_timeout: timedelta = timedelta(seconds=30)
+    #: For the next response to C-MOVE, which some peers send at the end alone (dcmRetrieveTimeout).
+    retrieve_timeout: timedelta = timedelta(minutes=10)
     #: For a peer that takes what we send (dcmSendTimeout).
     send_timeout: timedelta = timedelta(seconds=30)
     #: For the next request in an association (dcmIdleTimeout).
@@ -220,6 +222,10 @@ class Device:
     time_zone: str | None = None
     #: How long a run may stay without a heartbeat of its worker (arcTaskLease).
     task_lease: timedelta = timedelta(seconds=60)
+    #: Devices that get its waiting tasks when it is away (arcFailoverDevice).
+    failover_devices: tuple[str, ...] = ()
+    #: After how long without a live worker they get them (arcFailoverAfter); None: never.
+    failover_after: timedelta | None = None
     #: How often finished tasks are purged (dcmPurgeQueueMessagePollingInterval); None: never.
     purge_interval: timedelta | None = None
     #: How many tasks one transaction of a bulk call may touch at first (dcmTaskFetchSize).

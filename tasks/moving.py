@@ -29,6 +29,8 @@ class Change:
     devices: tuple[str, ...] = ()
     exporter_id: str | None = None
     queue: str | None = None
+    #: newLocalAET, in the place of the AE that each task works as.
+    local_aet: str | None = None
     #: None: now.
     scheduled_time: datetime | None = None
     #: Keep scheduled time and failures: a move, not a new start.
@@ -96,7 +98,10 @@ class Mover:
         return [self._target(task, name) for name in self._change.devices or (task.device,)]
 
     def _target(self, task: Taken, device_name: str) -> Target | str:
-        key = (device_name, task.kind, task.device, task.queue, task.exporter_id, task.local_aet)
+        key = (
+            device_name, task.kind, task.device, task.queue, task.exporter_id, task.local_aet, task.remote_aet,
+            task.destination_aet,
+        )  # fmt: skip
         if key not in self._targets:
             self._targets[key] = self._work_out(task, device_name)
         return self._targets[key]
@@ -105,11 +110,11 @@ class Mover:
         device = self._cluster.devices.get(device_name)
         if device is None or not device.is_ours:
             return f"Cannot reschedule Task{{id={{task}}}}: Device{{name={device_name}}} is not in the configuration"
-        row = {**asdict(task), "id": "{task}"}
         change = self._change
+        row = {**asdict(task), "id": "{task}", "new_local_aet": change.local_aet}
         try:
             target = kind_of(task.kind).target_on(device, row, exporter_id=change.exporter_id, queue=change.queue)
-            stays = not change.devices and change.exporter_id is None
+            stays = not change.devices and change.exporter_id is None and change.local_aet is None
             # Its AE title is the task's own; only a move, or another exporter, brings another one.
             return replace(target, local_aet=task.local_aet) if stays else target
         except (ConflictError, InvalidError) as error:

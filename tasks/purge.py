@@ -11,6 +11,7 @@ from archive import db
 from config.device import Device, Queue
 from tasks import store
 from tasks.control import AcceptedMessage, IdempotencyKey, WorkerNode
+from tasks.diffs import DiffResult
 from tasks.history import History
 from tasks.record import Task
 from tasks.run import ObjectOutcomeRow, Run
@@ -72,6 +73,8 @@ def clean_records(device: Device) -> str:
             ObjectOutcomeRow.id,
             (ObjectOutcomeRow.at < NOW - KEEP_RUNS) & ~_task_exists(ObjectOutcomeRow.task_id),
         ),
+        # As soon as their task is gone: they are of use to nobody.
+        "differences": _remove(DiffResult, DiffResult.id, ~_task_exists(DiffResult.task_id)),
         "runs": _remove(Run, Run.id, Run.ended_at < NOW - KEEP_RUNS),
         "messages": _remove(AcceptedMessage, AcceptedMessage.message_id, AcceptedMessage.at < NOW - KEEP_ANSWERED),
         "keys": _remove(IdempotencyKey, IdempotencyKey.key, IdempotencyKey.at < NOW - KEEP_ANSWERED),

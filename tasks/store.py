@@ -84,6 +84,7 @@ class Target:
     destination: str | None = None
     #: The device must reach the files of the study.
     reads_files: bool = False
+    destination_aet: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +324,7 @@ def reschedule(session: Session, moves: Sequence[tuple[Taken, Target]], by: By, 
             "exporter_id": target.exporter_id,
             "local_aet": target.local_aet,
             "destination": target.destination,
+            "destination_aet": target.destination_aet,
             "round": Task.round + _starts_anew(target),
             "ended_time": None,
             "started_time": None,

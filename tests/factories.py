@@ -190,7 +190,7 @@ def empty() -> None:
 
 _TABLES = (
     "task", "run", "object_outcome", "history", "worker_node", "pause", "destination", "leader", "housekeeping_job",
-    "accepted_message", "idempotency_key",
+    "accepted_message", "idempotency_key", "diff_result", "failover",
 )  # fmt: skip
 
 

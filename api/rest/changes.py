@@ -29,6 +29,7 @@ RESCHEDULE = (
     SCHEDULED_TIME,
     PRIORITY,
     flag("keepScheduledTime", "Move only: keep scheduled time, failures and messages."),
+    Parameter("newLocalAET", "AE title that the tasks shall work as; also their destination, if the old one was it."),
 )
 
 
@@ -53,6 +54,7 @@ def change(given: Given, exporter_id: str | None, own_devices: Sequence[str]) ->
     return Change(
         devices=devices,
         exporter_id=exporter_id,
+        local_aet=given.one("newLocalAET"),
         scheduled_time=None if at is None else times.scheduled(at, zone_at([*devices, *own_devices])),
         keep_scheduled_time=keep,
         priority=given.number("taskPriority", 0, HIGHEST_PRIORITY),

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from api import answers, steering
 from api.answers import BadRequest, Route
-from api.rest import changes, filters, listing, parameters
+from api.rest import changes, filters, forwarding, listing, parameters
 from api.rest.parameters import IN_VAIN, PAGING, Given, Parameter, flag
 from api.rest.shape import Shape
 from api.rest.single import Single
@@ -124,6 +124,9 @@ class Monitor:
     def _do(
         self, action: str, request: Request, caller: Caller, given: Given, run: Callable[[bool], BulkResult]
     ) -> Response:
+        elsewhere = forwarding.forwarded(request, caller, given)
+        if elsewhere is not None:
+            return elsewhere
         if given.is_true("dryrun"):
             return answers.warned(answers.preview(run(True)), given.warnings)
         what = f"{request.url.path}?{answers.without_token(request)}"

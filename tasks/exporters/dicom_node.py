@@ -10,9 +10,8 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from itertools import islice
 
-from archive import configuration
-from archive.dicom import negotiation, requestor
-from archive.dicom.peer import Context, Limits, Peer
+from archive.dicom import negotiation, nodes, requestor
+from archive.dicom.peer import Context, Peer
 from archive.dicom.requestor import Requestor
 from archive.dicom.status import Status as DimseStatus
 from archive.errors import PeerError, PeerTimedOut, SourceError
@@ -78,7 +77,7 @@ class _Transfer:
     def __init__(self, exporter: Exporter, work: Work, tally: Tally) -> None:
         self._calling = _calling(exporter, work.device, work.task.local_aet)
         self._peer = _peer(exporter)
-        self._limits = _limits(work.device, self._calling)
+        self._limits = nodes.limits_of(work.device, self._calling)
         self._work = work
         self._tally = tally
         #: The object that was sent last, until its answer is there.
@@ -216,12 +215,9 @@ def _peer(exporter: Exporter) -> Peer:
     Raises:
         InvalidError: there is none.
     """
-    title = exporter.target
-    for device in configuration.current().devices.values():
-        ae = device.ae_for(title) if title in device.aes else None
-        for connection in device.installed_connections(ae.connections, "DICOM") if ae else ():
-            if connection.port is not None and not connection.tls_cipher_suites:
-                return Peer(title, connection.hostname, connection.port)
+    peer = nodes.find(exporter.target)
+    if peer is not None:
+        return peer
     raise InvalidError(
         f"Exporter {exporter.id} has dcmURI {exporter.uri}, expected the AE title of an installed device "
         f"with an installed DICOM connection without TLS"
@@ -241,20 +237,3 @@ def _calling(exporter: Exporter, device: Device, local_aet: str | None) -> str:
     if not negotiation.is_title(title):
         raise InvalidError(f"Exporter {exporter.id}: calls from {title!r}, expected 1 to 16 ASCII characters")
     return title
-
-
-def _limits(device: Device, calling: str) -> Limits:
-    """Return what the first DICOM connection of the calling AE says."""
-    ae = device.ae_for(calling)
-    connection = next(iter(device.installed_connections(ae.connections if ae else (), "DICOM")), None)
-    if connection is None:
-        return Limits()
-    return Limits(
-        connect_s=connection.connect_timeout.total_seconds(),
-        accept_s=connection.aaac_timeout.total_seconds(),
-        response_s=connection.response_timeout.total_seconds(),
-        send_s=connection.send_timeout.total_seconds(),
-        release_s=connection.release_timeout.total_seconds(),
-        max_pdu_length=connection.receive_pdu_length,
-        send_pdu_length=connection.send_pdu_length,
-    )

@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -189,3 +190,28 @@ def test_frozen_database_is_told(own_server: EmbeddedPostgres) -> None:
             own_server.thaw()
         wait_until(lambda: wire.get(EXPORTS).status_code == 200, "REST answers again")
         assert factories.sql("SELECT count(*) FROM task WHERE status = :s", s=Status.SCHEDULED.value) in ([0], [1])
+
+
+def test_device_tells_of_its_workers_and_of_its_failover(wire: Wire) -> None:
+    factories.use_cluster(
+        factories.device(failover_devices=("archive-b",), failover_after=timedelta(minutes=5)),
+        factories.device("archive-b"),
+    )
+    gone, live = factories.seen_worker("archive-a"), factories.seen_worker("archive-a", "archive-a.housekeeping")
+    factories.sql("UPDATE worker_node SET seen_at = now() - interval '1 hour' WHERE id = :id", id=gone)
+    factories.sql(
+        "INSERT INTO failover (device, since, moved, stays, reasons, looked_at) "
+        "VALUES ('archive-a', now(), 5, 2, '[[\"no exporter\", 2]]', now())"
+    )
+
+    [found] = wire.get(f"{BASE}/devices?dicomDeviceName=archive-a").json()
+
+    assert live
+    assert found["liveWorkers"] == 1
+    assert [(one["queue"], one["state"]) for one in found["workers"]] == [
+        ("archive-a.housekeeping", "live"), ("archive-a", "dead"),
+    ]  # fmt: skip
+    told = found["failover"]
+    assert (told["devices"], told["afterSeconds"]) == (["archive-b"], 300.0)
+    assert (told["moved"], told["stay"], told["reasons"]) == (5, 2, [{"reason": "no exporter", "count": 2}])
+    assert "backSince" not in told

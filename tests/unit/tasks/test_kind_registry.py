@@ -81,7 +81,7 @@ def test_kind_without_a_docstring_is_refused() -> None:
 
 def test_unknown_kind_is_named_with_the_known_ones() -> None:
     with pytest.raises(
-        UnknownKindError, match="no kind of task is called 'IMPORT'; known are DELETE_STUDY, EXPORT"
+        UnknownKindError, match="no kind of task is called 'IMPORT'; known are DELETE_STUDY, DIFF, EXPORT"
     ) as refused:
         registry.kind_of("IMPORT")
 
