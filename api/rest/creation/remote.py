@@ -16,7 +16,7 @@ from config.device import Device
 class Finder(Protocol):
     """Asks another AE for its studies."""
 
-    def __call__(self, device: Device, calling: str, called: str, keys: Mapping[str, str]) -> Sequence[Entity]:
+    def __call__(self, device: Device, calling: str, called: str, keys: Mapping[str, str], /) -> Sequence[Entity]:
         """Return the studies that match.
 
         Args:

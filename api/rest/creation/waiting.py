@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -81,9 +82,8 @@ async def ended(asked: Asked, scheduled: Scheduled, answer: Answer) -> Response:
         asked.given.warn(f"the task has not ended within {wait_s:g} s; its Location says what becomes of it")
         return services.answer_one(asked, Scheduled(task or scheduled.task))
     status, body = answer(task)
-    return services.located(
-        asked, task, answers.as_json({**body, "taskID": str(task.id)}, status, asked.given.warnings)
-    )
+    said = answers.as_json({**body, "taskID": str(task.id)}, status, asked.given.warnings)
+    return services.located(asked, task, said, behind="/studies" if status == HTTPStatus.SEE_OTHER else "")
 
 
 def _wait_s(request: Request) -> float:
