@@ -124,6 +124,12 @@ def iterate_objects(
         last = found[-1].instance_id
 
 
+def mounts_all(session: Session, device_name: str) -> bool:
+    """Tell whether a device reaches every file system that may hold a good copy: then nothing is unreachable."""
+    elsewhere = select(model.FileSystem.id).where(_is_open(), ~_is_mounted(device_name))
+    return not session.scalar(select(elsewhere.exists()))
+
+
 def unreachable_from(session: Session, device_name: str, entities: Iterable[Entity]) -> list[Unreachable]:
     """Return those of the entities of which a device cannot read every object that somebody can, in order.
 
@@ -234,10 +240,11 @@ def _stored_object(row: Row[Any]) -> StoredObject:
 
 def _is_good() -> ColumnElement[bool]:
     """A copy that can be read where it is mounted; OFFLINE and UNAVAILABLE cannot."""
-    return and_(
-        model.File.status.in_(model.GOOD_FILES),
-        model.FileSystem.availability.in_([model.Availability.ONLINE, model.Availability.NEARLINE]),
-    )
+    return and_(model.File.status.in_(model.GOOD_FILES), _is_open())
+
+
+def _is_open() -> ColumnElement[bool]:
+    return model.FileSystem.availability.in_([model.Availability.ONLINE, model.Availability.NEARLINE])
 
 
 def _is_mounted(device_name: str) -> ColumnElement[bool]:

@@ -16,11 +16,11 @@ from archive.db import Base
 from config.device import Device
 from tasks import operations, pausing, slots
 from tasks import query as queries
+from tasks.bulk import BulkResult
 from tasks.control import DEAD_AFTER, WorkerNode
 from tasks.errors import ConflictError
 from tasks.jobs import Job, alone
 from tasks.moving import Change
-from tasks.operations import BulkResult
 from tasks.query import TaskQuery
 from tasks.record import Instant
 from tasks.state import WAITING

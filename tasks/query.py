@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import Boolean, ColumnElement, Select, Text, cast, func, literal, select, tuple_
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from tasks import slots
@@ -37,6 +40,8 @@ class TaskQuery:
     updated: tuple[datetime | None, datetime | None] = (None, None)
     #: Who asked for the task.
     requester_user: str | None = None
+    #: Parameters of the task with their values; False is also what is not set.
+    params: tuple[tuple[str, str | bool], ...] = ()
 
     #: Fields that do not narrow a request down: they come from its path.
     _FROM_PATH = frozenset({"kinds", "queues"})
@@ -66,7 +71,13 @@ class TaskQuery:
         for column, (low, high) in ((Task.created_time, self.created), (Task.updated_time, self.updated)):
             found += [column >= low] if low is not None else []
             found += [column <= high] if high is not None else []
-        return found
+        return found + [_has(name, value) for name, value in self.params]
+
+
+def _has(name: str, value: str | bool) -> ColumnElement[bool]:
+    # As text, so that also a COPY can carry it.
+    there = Task.params.op("@>", return_type=Boolean())(cast(literal(json.dumps({name: value or True}), Text), JSONB))
+    return ~there if value is False else there
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +87,8 @@ class Page:
     offset: int = 0
     limit: int | None = None
     order: str = "-updatedTime"
+    #: Only what comes behind this task in the order: time and id; other than an offset it costs nothing.
+    after: tuple[datetime, int] | None = None
 
 
 ORDERS = {
@@ -87,21 +100,39 @@ ORDERS = {
 
 def find(session: Session, query: TaskQuery, page: Page = Page()) -> Iterator[TaskView]:
     """Yield the matching tasks of a page, read from the database in parts, so that memory stays flat."""
-    selected = _ordered(select(Task.__table__).where(*query.conditions()), page.order)
-    if page.offset:
-        selected = selected.offset(page.offset)
-    if page.limit is not None:
-        selected = selected.limit(page.limit)
+    selected = ordered(select(Task.__table__), query, page)
     rows = session.execute(selected, execution_options={"yield_per": FETCH_SIZE})
     for row in rows.mappings():
         yield TaskView.of(row)
 
 
-def _ordered(selected: Select[tuple[object, ...]], order: str) -> Select[tuple[object, ...]]:
-    column = ORDERS[order.removeprefix("-")]
-    if order.startswith("-"):
-        return selected.order_by(column.desc(), Task.id.desc())
-    return selected.order_by(column, Task.id)
+def _behind(page: Page) -> list[ColumnElement[bool]]:
+    if page.after is None:
+        return []
+    position = tuple_(ORDERS[page.order.removeprefix("-")], Task.id)
+    end = tuple_(*(literal(part) for part in page.after))
+    return [position < end if page.order.startswith("-") else position > end]
+
+
+def position_of(task: TaskView, order: str) -> tuple[datetime, int]:
+    """Return where a task stands in an order: what `Page.after` takes."""
+    match order.removeprefix("-"):
+        case "createdTime":
+            return task.created_time, task.id
+        case "scheduledTime":
+            return task.scheduled_time, task.id
+        case _:
+            return task.updated_time, task.id
+
+
+def ordered(selected: Select[Any], query: TaskQuery, page: Page) -> Select[Any]:
+    """Return what selects columns of tasks, narrowed down to the matching tasks of a page, in its order."""
+    column, by_id = ORDERS[page.order.removeprefix("-")], Task.id
+    order = (column.desc(), by_id.desc()) if page.order.startswith("-") else (column, by_id)
+    selected = selected.select_from(Task).where(*query.conditions(), *_behind(page)).order_by(*order)
+    if page.offset:
+        selected = selected.offset(page.offset)
+    return selected if page.limit is None else selected.limit(page.limit)
 
 
 def get(session: Session, task_id: int) -> TaskView | None:
@@ -110,9 +141,9 @@ def get(session: Session, task_id: int) -> TaskView | None:
     return None if row is None else TaskView.of(row)
 
 
-def count(session: Session, query: TaskQuery) -> int:
-    """Return how many tasks match."""
-    return session.scalars(select(func.count()).select_from(Task).where(*query.conditions())).one()
+def count(session: Session, query: TaskQuery, *more: ColumnElement[bool]) -> int:
+    """Return how many tasks match, and fulfil what else is said."""
+    return session.scalars(select(func.count()).select_from(Task).where(*query.conditions(), *more)).one()
 
 
 def count_by_status(session: Session, query: TaskQuery) -> dict[Status, int]:

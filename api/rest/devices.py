@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from api import answers, audit
 from api.answers import BadRequest, Route
-from api.rest import parameters, times
+from api.rest import documents, parameters, times
 from api.rest.changes import SCHEDULED_TIME
+from api.rest.documents import TEXT, TIME, TRUTH, nullable, thing
 from api.rest.parameters import Given, Parameter, flag
 from api.security import Caller, Operator, Reader
 from archive import configuration, db
@@ -45,6 +46,25 @@ _PAUSE = (
 )
 
 
+_PAUSED = thing(
+    {"queue": TEXT, "draining": TRUTH, "who": TEXT, "why": nullable(TEXT), "since": TIME, "until": nullable(TIME)}
+)
+_DEVICE = thing(
+    {"dicomDeviceName": TEXT, "dicomInstalled": TRUTH, "hasArcDevExt": TRUTH, "foreign": TRUTH},
+    {
+        **dict.fromkeys(
+            ("dicomDescription", "dicomManufacturer", "dicomManufacturerModelName", "dicomStationName"), TEXT
+        ),
+        **dict.fromkeys(("dicomSoftwareVersion", "dicomPrimaryDeviceType"), documents.array(TEXT)),
+        "liveWorkers": documents.COUNT, "lastHeartbeat": TIME, "paused": documents.array(_PAUSED), "url": TEXT,
+        "workers": documents.array(
+            thing({"name": TEXT, "queue": TEXT, "state": TEXT, "since": TIME, "lastHeartbeat": TIME})
+        ),
+        "failover": documents.ANYTHING,
+    },
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """What the database knows of the devices."""
@@ -59,8 +79,7 @@ class _Seen:
 @router.get(
     "",
     operation_id="devices",
-    response_class=Response,
-    openapi_extra={"parameters": [one.documented() for one in _LIST]},
+    **documents.of(*_LIST, answer=documents.array(_DEVICE)),
 )
 def devices(request: Request, _caller: Reader) -> Response:
     """List the devices of the directory, with what lives of them."""
@@ -72,22 +91,19 @@ def devices(request: Request, _caller: Reader) -> Response:
     return answers.as_json([_listed(device, seen, zone) for device in found], warnings=given.warnings)
 
 
-@router.post("/{name}/pause", status_code=204, operation_id="pause_device", response_class=Response,
-             openapi_extra={"parameters": [one.documented() for one in _PAUSE]})  # fmt: skip
+@router.post("/{name}/pause", operation_id="pause_device", **documents.of(*_PAUSE, status=204))
 def pause(request: Request, caller: Operator, name: str) -> Response:
     """Let a device, or one queue of it, take nothing new."""
     return _pause(request, caller, name, draining=False)
 
 
-@router.post("/{name}/drain", status_code=204, operation_id="drain_device", response_class=Response,
-             openapi_extra={"parameters": [one.documented() for one in _PAUSE]})  # fmt: skip
+@router.post("/{name}/drain", operation_id="drain_device", **documents.of(*_PAUSE, status=204))
 def drain(request: Request, caller: Operator, name: str) -> Response:
     """Let a device finish what runs and take nothing new; waiting tasks stay until they are moved."""
     return _pause(request, caller, name, draining=True)
 
 
-@router.post("/{name}/resume", status_code=204, operation_id="resume_device", response_class=Response,
-             openapi_extra={"parameters": [_QUEUE.documented()]})  # fmt: skip
+@router.post("/{name}/resume", operation_id="resume_device", **documents.of(_QUEUE, status=204))
 def resume(request: Request, caller: Operator, name: str) -> Response:
     """End the pauses of a device, or of one queue of it."""
     given = parameters.read(request, (_QUEUE,))

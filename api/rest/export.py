@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from api.rest import shape
+from api.rest import documents, shape
 from api.rest.parameters import Parameter
-from api.rest.shape import Filter, Shape
+from api.rest.shape import BatchShape, Filter, Shape
 from tasks.record import TaskView
 
 
@@ -29,15 +29,24 @@ def _joined(task: TaskView) -> str | None:
     return "\\".join(modalities) if modalities else None
 
 
+_EXPORTER = Filter(Parameter("ExporterID", "Exporter.", repeatable=True), "exporter_ids", is_list=True)
+
 SHAPE = shape.register(
     Shape(
         kind="EXPORT",
         slug="export",
         filters=(
-            Filter(Parameter("ExporterID", "Exporter.", repeatable=True), "exporter_ids", is_list=True),
+            _EXPORTER,
             Filter(Parameter("StudyInstanceUID", "Study that is exported."), "study_uid"),
         ),
         fields=_fields,
+        properties={
+            **dict.fromkeys(
+                ("LocalAET", "ExporterID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"), documents.TEXT
+            ),
+            "NumberOfInstances": documents.DIGITS,
+            "Modality": documents.array(documents.TEXT),
+        },
         columns=(
             "taskID", "createdTime", "updatedTime", "ExporterID", "LocalAET", "StudyInstanceUID",
             "SeriesInstanceUID", "SOPInstanceUID", "NumberOfInstances", "Modality", "batchID", "dicomDeviceName",
@@ -50,5 +59,6 @@ SHAPE = shape.register(
             "Modality": lambda task, _: _joined(task),
         },
         has_exporter=True,
+        batch=BatchShape(filters=(_EXPORTER,), lists={"ExporterID": "exporter_id"}),
     )
 )  # fmt: skip

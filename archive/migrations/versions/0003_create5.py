@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0003_create5"
-down_revision = "0003_cluster5"
+down_revision = "0003_wire"
 branch_labels = None
 depends_on = None
 
