@@ -23,6 +23,12 @@ _ALL = click.option("--all", "all_of_them", is_flag=True, help="All tasks, witho
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the JSON of the service.")
 
 
+#: Option of a reschedule -> query parameter.
+_NEW = {
+    "at": "scheduledTime", "priority": "taskPriority", "new_queue": "newQueueName", "new_local_aet": "newLocalAET",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class _Change:
     """A change as the command line says it."""
@@ -60,6 +66,8 @@ def cancel(kind: str, **given: Any) -> None:
 @click.option("--new-exporter", help="Exporter that they shall use.")
 @click.option("--at", help="Earliest start, yyyyMMddHHmmss.")
 @click.option("--priority", help="0 to 9, higher first.")
+@click.option("--new-queue", help="Queue that they shall be in; of retrieve tasks.")
+@click.option("--new-local-aet", help="AE title that they shall work as.")
 @click.option("--keep-scheduled-time", is_flag=True, help="Move only: keep scheduled time and failures.")
 @_ALL
 @_DRY
@@ -73,8 +81,7 @@ def reschedule(kind: str, **given: Any) -> None:
     Example: arcfleet task reschedule --status FAILED --new-device archive-b
     """
     parameters = [("newDeviceName", name) for name in given["new_device"]]
-    parameters += [("scheduledTime", given["at"])] if given["at"] else []
-    parameters += [("taskPriority", given["priority"])] if given["priority"] else []
+    parameters += [(name, given[option]) for option, name in _NEW.items() if given[option]]
     parameters += [("keepScheduledTime", "true")] if given["keep_scheduled_time"] else []
     exporter = f"/{quote(given['new_exporter'], safe='')}" if given["new_exporter"] else ""
     _run(_Change("POST", kind, f"/reschedule{exporter}", "rescheduled", parameters), given)
@@ -99,7 +106,7 @@ def delete(kind: str, **given: Any) -> None:
 
 def _run(change: _Change, given: dict[str, Any]) -> None:
     ids: tuple[str, ...] = given["ids"]
-    chosen = Filters(given).parameters()
+    chosen = Filters(given, change.kind).parameters()
     if ids and (chosen or given["all_of_them"]):
         hint = "; the new exporter is --new-exporter" if given["exporter"] and "reschedule" in change.path else ""
         raise click.UsageError(f"ids {', '.join(ids)} and filters: expected one of them{hint}")
@@ -131,7 +138,7 @@ def _each(client: Client, change: _Change, ids: tuple[str, ...]) -> int:
 
 
 def _bulk(client: Client, change: _Change, parameters: Parameters, given: dict[str, Any]) -> int:
-    path = f"/monitor/{change.kind}{change.path}"
+    path = Filters(given, change.kind).path + change.path
     if given["dry_run"] or not given["yes"]:
         planned = client.call(change.method, path, [*parameters, ("dryrun", "true")]).json()
         if given["dry_run"]:
