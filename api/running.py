@@ -89,14 +89,17 @@ class Running:
         except TakenOverError:
             raise
         except (TaskError, ConfigError, ArchiveError) as error:
-            kept_operations.end(held, str(error))
+            kept_operations.end(held, error=str(error))
         except db.OUTAGES:
             raise
         except Exception as error:  # noqa: BLE001  # the border of the thread: an operation must not hang for ever
             _log.error("operation failed", operation=row.id, exc_info=error)
-            kept_operations.end(held, f"{type(error).__name__}: {db.first_line(error)}")
+            kept_operations.end(held, error=f"{type(error).__name__}: {db.first_line(error)}")
         else:
-            (kept_operations.give_back if following.left else kept_operations.end)(held)
+            if following.left:
+                kept_operations.give_back(held)
+            else:
+                kept_operations.end(held, was_stopped=result.was_stopped)
 
 
 #: Those of this process.

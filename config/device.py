@@ -222,6 +222,8 @@ class Device:
     time_zone: str | None = None
     #: How long a run may stay without a heartbeat of its worker (arcTaskLease).
     task_lease: timedelta = timedelta(seconds=60)
+    #: Name of the cluster of ours that runs it, where a directory has several (arcClusterName).
+    cluster_name: str | None = None
     #: Devices that get its waiting tasks when it is away (arcFailoverDevice).
     failover_devices: tuple[str, ...] = ()
     #: After how long without a live worker they get them (arcFailoverAfter); None: never.

@@ -276,6 +276,7 @@ DEVICE = Part(
         _INSTALLED,
         Attr("time_zone", "dcmTimeZoneOfDevice", values.TIME_ZONE, object_class="dcmDevice"),
         Attr("task_lease", "arcTaskLease", values.duration(_SECOND), object_class="arcDevice"),
+        Attr("cluster_name", "arcClusterName", values.TEXT, object_class="arcDevice"),
         Attr("failover_devices", "arcFailoverDevice", values.TEXT, _MANY, object_class="arcDevice"),
         Attr("failover_after", "arcFailoverAfter", values.duration(_SECOND), object_class="arcDevice"),
         Attr(

@@ -28,7 +28,7 @@ from tasks.taking import Alike
 _FIRST_CHUNK = 1000
 _LARGEST_CHUNK = 10_000
 #: A transaction of a bulk call should take about so long: who wants one of its tasks waits as long.
-_CHUNK_S = 0.15
+_CHUNK_S = 0.25
 #: So often a chunk is tried with locks when the database has to end a deadlock.
 _TRIES = 5
 #: How many reasons against tasks a bulk call tells apart.

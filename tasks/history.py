@@ -18,6 +18,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from sqlalchemy.types import UserDefinedType
 
 from archive.db import Base
+from tasks import slots
 from tasks.record import Instant
 from tasks.state import Event
 
@@ -108,7 +109,7 @@ def record(arrow: Arrow, task_ids: Sequence[int]) -> Insert:
         event=arrow.event.value,
         first_id=min(task_ids),
         last_id=max(task_ids),
-        task_ids=list(task_ids) if len(task_ids) > 1 else None,
+        task_ids=slots.array_of(task_ids) if len(task_ids) > 1 else None,
         from_status=arrow.from_status,
         to_status=arrow.to_status,
         from_device=arrow.from_device,

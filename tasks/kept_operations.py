@@ -209,9 +209,10 @@ class Following(Watch):
         self._is_asked_to_stop = bool(written[0])
 
 
-def end(held: Held, error: str | None = None) -> None:
-    """Note that an operation has ended."""
-    _release(held, {"ended_at": NOW, "error": error})
+def end(held: Held, *, was_stopped: bool = False, error: str | None = None) -> None:
+    """Note that an operation has ended; a wish to stop it that came too late is forgotten."""
+    forgotten = {} if was_stopped else {"stop_asked_at": None, "stop_asked_by": None}
+    _release(held, {"ended_at": NOW, "error": error, **forgotten})
 
 
 def give_back(held: Held) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Boolean, ColumnElement, Select, Text, cast, func, literal, select, tuple_
@@ -15,6 +15,9 @@ from sqlalchemy.orm import Session
 from tasks import slots
 from tasks.record import Task, TaskView
 from tasks.state import WAITING, Status
+
+#: So many matching tasks are read and sorted in about 10 ms.
+_FEW = 20_000
 
 #: Rows that a list reads from the database at once.
 FETCH_SIZE = 1000
@@ -51,6 +54,16 @@ class TaskQuery:
         """Tell whether nothing but the path narrows this down: bulk changes then want `all=true`."""
         empty = ((), None, (None, None))
         return all(getattr(self, f.name) in empty for f in fields(self) if f.name not in self._FROM_PATH)
+
+    def has_order_of(self, name: str) -> bool:
+        """Tell whether an index has the matching tasks in an order: updatedTime, createdTime or scheduledTime."""
+        ranges = {"updatedTime": self.created, "createdTime": self.updated}
+        if name not in ranges or ranges[name] != (None, None) or self.batch_id is not None:
+            return False
+        narrowing = (self.statuses, self.devices, self.exporter_ids)
+        if name == "createdTime":
+            return not any(narrowing)
+        return all(len(values) <= 1 for values in narrowing)
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the conditions of the WHERE clause."""
@@ -100,7 +113,7 @@ ORDERS = {
 
 def find(session: Session, query: TaskQuery, page: Page = Page()) -> Iterator[TaskView]:
     """Yield the matching tasks of a page, read from the database in parts, so that memory stays flat."""
-    selected = ordered(select(Task.__table__), query, page)
+    selected = ordered(select(Task.__table__), query, page, by_filter=_is_found_by_filter(session, query, page))
     rows = session.execute(selected, execution_options={"yield_per": FETCH_SIZE})
     for row in rows.mappings():
         yield TaskView.of(row)
@@ -125,14 +138,35 @@ def position_of(task: TaskView, order: str) -> tuple[datetime, int]:
             return task.updated_time, task.id
 
 
-def ordered(selected: Select[Any], query: TaskQuery, page: Page) -> Select[Any]:
-    """Return what selects columns of tasks, narrowed down to the matching tasks of a page, in its order."""
+def ordered(selected: Select[Any], query: TaskQuery, page: Page, *, by_filter: bool = False) -> Select[Any]:
+    """Return what selects columns of tasks, narrowed down to the matching tasks of a page, in its order.
+
+    Args:
+        selected: the columns.
+        query: which tasks.
+        page: which part of them.
+        by_filter: all matching tasks are read and then sorted, none is looked for along the order.
+    """
     column, by_id = ORDERS[page.order.removeprefix("-")], Task.id
-    order = (column.desc(), by_id.desc()) if page.order.startswith("-") else (column, by_id)
+    # No index has the sum, so that the database does not go along the order of one.
+    by = column + timedelta(0) if by_filter else column
+    order = (by.desc(), by_id.desc()) if page.order.startswith("-") else (by, by_id)
     selected = selected.select_from(Task).where(*query.conditions(), *_behind(page)).order_by(*order)
     if page.offset:
         selected = selected.offset(page.offset)
     return selected if page.limit is None else selected.limit(page.limit)
+
+
+def _is_found_by_filter(session: Session, query: TaskQuery, page: Page) -> bool:
+    """Tell whether few tasks match, in a place of the order that the database cannot know.
+
+    It takes for granted that what matches is spread evenly over the order. Of a day six weeks ago, the first task
+    comes behind half a million that were changed since.
+    """
+    if page.limit is None or query.has_order_of(page.order.removeprefix("-")):
+        return False
+    some = select(Task.id).where(*query.conditions()).limit(_FEW + 1).subquery()
+    return session.scalars(select(func.count()).select_from(some)).one() <= _FEW
 
 
 def get(session: Session, task_id: int) -> TaskView | None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import BigInteger, CursorResult, any_, func, literal, select, text, update
+from sqlalchemy import BigInteger, ColumnElement, CursorResult, Text, any_, func, literal, select, text, update
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -59,7 +60,12 @@ class Lease:
 
 def ids(values: Collection[int]) -> Any:
     """Make one array parameter of the ids, however many, to be compared with a column."""
-    return any_(literal(list(values), ARRAY(BigInteger)))
+    return any_(array_of(values))
+
+
+def array_of(values: Collection[int]) -> ColumnElement[Any]:
+    """Make one array parameter of the ids; as text, which the driver passes on much faster than a list."""
+    return sql_cast(literal(f"{{{','.join(map(str, values))}}}", Text), ARRAY(BigInteger))
 
 
 def wake(session: Session, devices: Collection[str]) -> None:

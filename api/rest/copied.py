@@ -50,13 +50,52 @@ _COMMON: Mapping[str, str] = {
     "SOPInstanceUID": "sop_uid",
 }
 
+_PEERS = {"RemoteAET": "remote_aet", "DestinationAET": "destination_aet"}
+
+
+def _progress(*names: str) -> dict[str, str]:
+    return {name: f"coalesce(progress->>'{name}', '0')" for name in names}
+
+
+def _joined(array: str, order: str = "") -> str:
+    """Return what joins the items of an array by a backslash; NULL if there are none, or it is no array."""
+    items = f"CASE jsonb_typeof({array}) WHEN 'array' THEN {array} END"
+    each = f"SELECT item FROM jsonb_array_elements_text({items}) AS found(item) {order}"  # noqa: S608  # ours, all of it
+    joined = f"array_to_string(ARRAY({each}), '\\')"
+    return f"CASE WHEN jsonb_array_length({items}) > 0 THEN {joined} END"
+
+
+#: -1: nothing is known yet of a run that has begun.
+_STATUS_CODE = "coalesce(CAST(progress->>'statusCode' AS int), CASE WHEN started_time IS NULL THEN 0 ELSE -1 END)"
+
 #: Columns of a kind.
 _OF_KIND: Mapping[str, Mapping[str, str]] = {
     "EXPORT": {
         "ExporterID": "exporter_id",
         "NumberOfInstances": "progress->>'numInstances'",
-        "Modality": "CASE WHEN progress->'modalities' <> '[]' THEN array_to_string("
-        "ARRAY(SELECT jsonb_array_elements_text(progress->'modalities')), '\\') END",
+        "Modality": _joined("progress->'modalities'"),
+    },
+    "RETRIEVE": {
+        **_PEERS,
+        **_progress("completed", "failed", "warning"),
+        "remaining": "coalesce(progress->>'remaining', CASE WHEN started_time IS NULL THEN '0' ELSE '-1' END)",
+        "statusCode": f"CASE WHEN {_STATUS_CODE} <> -1 THEN lpad(upper(to_hex({_STATUS_CODE} & 65535)), 4, '0') END",
+        "errorComment": "progress->>'errorComment'",
+    },
+    "STGVER": {
+        **_progress("completed", "failed"),
+        "StgCmtPolicy": "params->>'policy'",
+        "UpdateLocationStatus": "coalesce(params->>'updateLocationStatus', 'null')",
+        "StorageID": _joined("params->'storageIDs'", 'ORDER BY item COLLATE "C"'),
+    },
+    "DIFF": {
+        **_progress("matches", "missing", "different"),
+        "PrimaryAET": "remote_aet",
+        "SecondaryAET": "destination_aet",
+        "QueryString": "params->>'queryString'",
+        "comparefield": "params->>'comparefield'",
+        "checkMissing": "coalesce(params->>'checkMissing', 'false')",
+        "checkDifferent": "coalesce(params->>'checkDifferent', 'false')",
     },
     "DELETE_STUDY": {
         "FileSystemID": "params->>'fileSystemID'",

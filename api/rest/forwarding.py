@@ -6,6 +6,7 @@ Task numbers mean nothing there: only calls that name the device by `dicomDevice
 from __future__ import annotations
 
 import ssl
+import threading
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -16,7 +17,7 @@ from fastapi import Request, Response
 from sqlalchemy import select
 
 from api import answers, audit
-from api.answers import BadRequest, RequestError
+from api.answers import BadRequest, Busy, RequestError
 from api.rest.parameters import Given
 from api.security import Caller, is_loopback
 from archive import configuration, db
@@ -26,6 +27,9 @@ from tasks.control import ClusterIdentity
 
 #: Ids of the clusters that a request came through; one that comes again goes in circles.
 CAME_THROUGH = "Arcfleet-Clusters"
+
+#: Each of them keeps one of our threads from other requests, as long as the device takes.
+_at_once = threading.BoundedSemaphore(4)
 
 _CONNECT_S = 5.0
 #: A bulk call over a million tasks takes half a minute.
@@ -67,6 +71,7 @@ def forwarded(request: Request, caller: Caller, given: Given) -> Response | None
         Unreachable: the device's URL cannot be derived, or nobody answers there.
         Silent: it does not answer in time.
         Circle: the URL leads back to this cluster.
+        Busy: too many such calls wait for their answers.
     """
     device = _foreign(given)
     if device is None:
@@ -90,10 +95,15 @@ def forwarded(request: Request, caller: Caller, given: Given) -> Response | None
         )
     query = answers.without_token(request)
     target = base + request.url.path[_end_of_base(request) :] + (f"?{query}" if query else "")
-    with audit.recorded(caller, "ForwardTasks", f"{request.method} {target}") as entry:
-        answer = _ask(request, device, target, [*before, own])
-        counts = _counts(answer)
-        entry.count, entry.failed = counts.get("count"), counts.get("failed")
+    if not _at_once.acquire(blocking=False):
+        raise Busy("too many calls about foreign devices wait for their answers; try again")
+    try:
+        with audit.recorded(caller, "ForwardTasks", f"{request.method} {target}") as entry:
+            answer = _ask(request, device, target, [*before, own])
+            counts = _counts(answer)
+            entry.count, entry.failed = counts.get("count"), counts.get("failed")
+    finally:
+        _at_once.release()
     return answers.warned(_relayed(answer, target), given.warnings)
 
 

@@ -26,7 +26,7 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 _UP = {"type": "string", "enum": ["UP", "DOWN"]}
 _LIVE = documents.thing({"status": _UP})
-_READY = documents.thing({"status": _UP, "database": documents.TEXT, "broker": documents.TEXT})
+_READY = documents.thing(dict.fromkeys(("database", "broker", "intake"), documents.TEXT) | {"status": _UP})
 
 
 class SchemaMismatch(ArchiveError):

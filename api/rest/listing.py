@@ -18,6 +18,7 @@ from api.rest import copied, filters
 from api.rest import shape as shapes
 from api.rest.parameters import Given, Parameter
 from api.rest.scope import Scope
+from api.rest.shape import Shape
 from archive import db
 from tasks import query as queries
 from tasks.query import Page, TaskQuery
@@ -147,7 +148,10 @@ def _chunks(wanted: TaskQuery, page: Page, how: Written) -> Iterator[str | bytes
 
 
 def _parts(tasks: Iterable[TaskView], how: Written) -> Iterator[str]:
-    return _as_json(tasks, how) if how.format.delimiter is None else _as_csv(tasks, how, how.format.delimiter)
+    delimiter, shape = how.format.delimiter, how.scope.shape
+    if delimiter is None or shape is None:  # what has no shape of its own has no CSV, see wanted_format()
+        return _as_json(tasks, how)
+    return as_csv(tasks, shape, how.zone, delimiter)
 
 
 def _as_json(tasks: Iterable[TaskView], how: Written) -> Iterator[str]:
@@ -159,13 +163,12 @@ def _as_json(tasks: Iterable[TaskView], how: Written) -> Iterator[str]:
     yield "[]" if separator == "[" else "]"
 
 
-def _as_csv(tasks: Iterable[TaskView], how: Written, delimiter: str) -> Iterator[str]:
-    shape = how.scope.shape
-    assert shape is not None  # noqa: S101 - what has no shape of its own has no CSV, see wanted_format()
+def as_csv(tasks: Iterable[TaskView], shape: Shape, zone: tzinfo, delimiter: str) -> Iterator[str]:
+    """Yield the lines of tasks, the names of the columns first."""
     cells = shapes.csv_cells(shape)
     yield shapes.csv_line(shape.columns, delimiter)
     for task in tasks:
-        yield shapes.csv_line((cell(task, how.zone) for cell in cells), delimiter)
+        yield shapes.csv_line((cell(task, zone) for cell in cells), delimiter)
 
 
 def _range(part: str) -> tuple[str, str | None, float]:

@@ -56,5 +56,5 @@ def of_batch(request: Request, _caller: Reader, batchID: str) -> Response:  # no
         found = diffs.of_tasks(session, replace(wanted, batch_id=batchID), offset=page.offset, limit=page.limit)
     if found is None:
         # The original says no more.
-        return answers.warned(Response(status_code=404), given.warnings)
+        return answers.warned(Response(status_code=404, media_type="text/plain"), given.warnings)
     return answers.as_json(found, warnings=given.warnings)

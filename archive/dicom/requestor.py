@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from archive import errors
 from archive.dicom import commands, connecting, handshake, messages, negotiation, pdu, wire
+from archive.dicom.canceling import Canceling
 from archive.dicom.fragments import Buffer
 from archive.dicom.peer import VERIFICATION, Context, Limits, Peer
 from archive.dicom.status import Status
 
 _DEFAULT_LIMITS = Limits()
-
-#: How long a peer may take to end what was canceled, before the association is aborted.
-_CANCEL_S = 3.0
 
 
 class Answer(NamedTuple):
@@ -149,7 +146,7 @@ class Requestor:
         """
         context_id = self._context_id(context)
         message_id = self._next_message_id()
-        canceling = _Canceling(self._wire, context_id, message_id)
+        canceling = Canceling(self._wire, context_id, message_id)
         try:
             command = request(message_id)
             self._wire.send_message(context_id, command, [keys])
@@ -166,6 +163,10 @@ class Requestor:
             self._wire.waiting = canceling.waiting
             if canceling.stop is not None:
                 raise canceling.stop
+        except errors.PeerError as error:
+            self.abort()
+            # Of a peer that is asked to cancel it says nothing that it goes away.
+            raise canceling.stop or error from error
         except BaseException:
             self.abort()
             raise
@@ -228,33 +229,6 @@ class Requestor:
         if response.message_id != message_id:
             raise self._wire.misbehaved(f"answered request {response.message_id} instead of {message_id}")
         return response
-
-
-class _Canceling:
-    """Asks the peer to cancel a request when whoever waits has enough, and then waits no longer than a moment."""
-
-    def __init__(self, connection: wire.Wire, context_id: int, message_id: int) -> None:
-        self._wire = connection
-        self._context_id = context_id
-        self._message_id = message_id
-        self._until_s = 0.0
-        #: Who waited before.
-        self.waiting = connection.waiting
-        #: Why it was canceled; None: it was not.
-        self.stop: BaseException | None = None
-
-    def look(self) -> None:
-        """Go on waiting, or not."""
-        if self.stop is not None:
-            if time.monotonic() >= self._until_s:
-                raise self.stop
-            return
-        try:
-            self.waiting()
-        except BaseException as stop:  # noqa: BLE001  # raised when the peer has ended, or has had its moment
-            self.stop = stop
-            self._until_s = time.monotonic() + _CANCEL_S
-            self._wire.send_message(self._context_id, commands.cancel_request(self._message_id))
 
 
 def _request(peer: Peer, calling: str, contexts: Sequence[Context], limits: Limits) -> negotiation.Request:

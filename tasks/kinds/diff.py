@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -120,26 +121,29 @@ class _Comparison:
     counts: dict[What, int] = field(default_factory=lambda: dict.fromkeys(What, 0))
     _found: list[Found] = field(default_factory=list)
 
-    def studies_of_primary(self) -> list[Dataset]:
-        """Return what the primary has, each study once."""
+    def studies_of_primary(self) -> list[str]:
+        """Return what the primary has, each study once, as DICOM JSON: a data set takes ten times the memory."""
         parameters = _Parameters.of(self.task.params)
         self._tell()
-        found: dict[str, Dataset] = {}
+        found: dict[str, str] = {}
         with peers.association(self.work, self._primary, queries.contexts(queries.FIND_CLASS)) as association:
             for ds in queries.find(association, parameters.keys, self._silence_s):
                 # The watchdog looks for signs of life; a large archive answers for a long time.
                 self._tell()
-                found.setdefault(str(ds.get("StudyInstanceUID", "")), ds)
-        return [ds for study_uid, ds in found.items() if study_uid]
+                study_uid = str(ds.get("StudyInstanceUID", ""))
+                if study_uid and study_uid not in found:
+                    found[study_uid] = json.dumps(_as_json(ds))
+        return list(found.values())
 
-    def compare(self, studies: Sequence[Dataset]) -> None:
+    def compare(self, studies: Sequence[str]) -> None:
         """Ask the secondary for each of these studies, on one association."""
         if not studies:
             return
         parameters = _Parameters.of(self.task.params)
         with peers.association(self.work, self._secondary, queries.contexts(queries.FIND_CLASS)) as association:
-            for ds in studies:
+            for study in studies:
                 self.work.check_stop()
+                ds = Dataset.from_json(study)
                 asked = keys.of_query("", "STUDY", dict.fromkeys((*parameters.fields, *differences.USUAL)))
                 asked.StudyInstanceUID = ds.StudyInstanceUID
                 there = [
@@ -181,7 +185,7 @@ class _Comparison:
     def _note(self, ds: Dataset, what: What, other: Dataset) -> None:
         self.counts[what] += 1
         told = differences.told(ds, other, (self._primary, self._secondary), datetime.now(UTC))
-        self._found.append(Found(str(ds.StudyInstanceUID), what, told.to_json_dict()))
+        self._found.append(Found(str(ds.StudyInstanceUID), what, _as_json(told)))
         if len(self._found) >= _CHUNK:
             self._write()
 
@@ -191,3 +195,9 @@ class _Comparison:
 
     def _tell(self) -> None:
         self.work.progress(matches=self.compared, **{what.value: number for what, number in self.counts.items()})
+
+
+def _as_json(ds: Dataset) -> dict[str, Any]:
+    """Return a data set in the DICOM JSON model; what a peer sent that is no value of its sort is left out."""
+    found: dict[str, Any] = ds.to_json_dict(suppress_invalid_tags=True)
+    return found

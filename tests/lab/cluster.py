@@ -38,15 +38,18 @@ class Lab(Board):
     """A cluster: `with Lab(folder, changes) as lab:` runs its servers; its processes are started by name.
 
     Inside the block this process is one of the cluster, as REST is: it has the cluster's settings, database
-    and configuration, and sends what it schedules (unless `sends=False`).
+    and configuration, and sends what it schedules (unless `sends=False`). Of two of them, one inside the other,
+    it belongs to the inner one; further variables are settings of all processes.
     """
 
     def __init__(
-        self, folder: Path, changes: Iterable[ldif.Change] = (), *, sends: bool = True, broker_url: str | None = None
-    ) -> None:
+        self, folder: Path, changes: Iterable[ldif.Change] = (), *, sends: bool = True, broker_url: str | None = None,
+        **variables: str,
+    ) -> None:  # fmt: skip
         super().__init__(folder / "home", folder / "trace")
         #: None: a Valkey of its own.
         self._broker_url = broker_url
+        self._variables = variables
         self.members: list[Member] = []
         self._changes = tuple(changes)
         self._sends = sends
@@ -195,6 +198,7 @@ class Lab(Board):
             "ARCFLEET_TRACE_FILE": str(self.trace_file),
             "ARCFLEET_TIMEZONE": "UTC",
             "PYTHONFAULTHANDLER": "1",
+            **self._variables,
         }
 
     def _join(self, stack: ExitStack) -> None:
@@ -230,9 +234,12 @@ class Lab(Board):
 
 
 @contextmanager
-def cluster(*changes: ldif.Change, sends: bool = True) -> Iterator[Lab]:
-    """Run a lab in a folder that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="arcfleet-lab-") as folder, Lab(Path(folder), changes, sends=sends) as lab:
+def cluster(*changes: ldif.Change, sends: bool = True, **variables: str) -> Iterator[Lab]:
+    """Run a lab in a folder that is gone afterwards; further variables are settings of all its processes."""
+    with (
+        tempfile.TemporaryDirectory(prefix="arcfleet-lab-") as folder,
+        Lab(Path(folder), changes, sends=sends, **variables) as lab,
+    ):
         yield lab
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -32,14 +33,14 @@ def wire_database(postgres: EmbeddedPostgres) -> str:
     return postgres.url_of(_NAME)
 
 
-@pytest.fixture(scope="session")
-def server(wire_database: str, valkey: EmbeddedValkey) -> Iterator[str]:
-    """The URL of `arcfleet api`; no worker runs, so that tasks stay as they are put."""
+@contextmanager
+def running_api(database: str, valkey: EmbeddedValkey) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run `arcfleet api`; no worker runs, so that tasks stay as they are put. Yields its URL and the process."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("ARCFLEET_")}
     with tempfile.TemporaryDirectory(prefix="arcfleet-wire-") as home:
         port = free_port()
         environment = {
-            **plain, "ARCFLEET_HOME": home, "ARCFLEET_DATABASE_URL": wire_database,
+            **plain, "ARCFLEET_HOME": home, "ARCFLEET_DATABASE_URL": database,
             "ARCFLEET_BROKER_URL": valkey.url, "ARCFLEET_API_PORT": str(port), "ARCFLEET_TIMEZONE": "Europe/Vienna",
         }  # fmt: skip
         log = Path(home) / "api.log"
@@ -51,11 +52,18 @@ def server(wire_database: str, valkey: EmbeddedValkey) -> Iterator[str]:
         url = f"http://127.0.0.1:{port}"
         try:
             wait_until(lambda: _is_ready(url), "the API is ready", say=log.read_text)
-            yield url
+            yield url, process
         finally:
             process.terminate()
             process.wait(timeout=60)
         assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture(scope="session")
+def server(wire_database: str, valkey: EmbeddedValkey) -> Iterator[str]:
+    """The URL of an API process that all tests share."""
+    with running_api(wire_database, valkey) as (url, _):
+        yield url
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from api.rest import copied
 from tasks.state import Status
 from tests import factories
 from tests.integration.api.wire import BASE, Wire, error_of
@@ -307,3 +308,26 @@ def test_new_queue_is_for_retrieves_alone(wire: Wire) -> None:
         assert (answer.status_code, "newQueueName" in error_of(answer)) == (400, True)
     answer = wire.post(f"{BASE}/monitor/retrieve/reschedule?all=true&newQueueName=Nowhere")
     assert (answer.status_code, error_of(answer)) == (400, "No Queue configured with name:Nowhere")
+
+
+@pytest.mark.parametrize("slug", ["export", "retrieve", "stgver", "diff", "deletion"])
+def test_database_writes_the_same_csv_as_we_do(wire: Wire, monkeypatch: pytest.MonkeyPatch, slug: str) -> None:
+    for batch_id in (None, 'a "quoted"; one, two'):
+        insert({"study_uid": STUDY}, {"numInstances": 7, "modalities": ["CT", "SR"]}, batch_id=batch_id)
+        insert({"study_uid": STUDY}, {"modalities": []}, batch_id=batch_id)
+        insert(RETRIEVE, {"remaining": -1, "statusCode": -1}, batch_id=batch_id)
+        insert(RETRIEVE, {"completed": 2, "statusCode": 0xB000, "errorComment": "Ä, \\"}, batch_id=batch_id)
+        insert(STGVER, {"completed": 7}, batch_id=batch_id)
+        insert({**STGVER, "params": {"storageIDs": [], "updateLocationStatus": False}}, batch_id=batch_id)
+        insert(DIFF, {"matches": 3, "missing": 1}, batch_id=batch_id)
+        insert({**DIFF, "params": {"comparefield": "study"}}, batch_id=batch_id)
+        insert({"kind": "DELETE_STUDY", "queue": "DeleteStudy", "exporter_id": None, "study_uid": STUDY,
+                "params": {"fileSystemID": 1, "group": "ONLINE", "bytes": 17}}, batch_id=batch_id)  # fmt: skip
+    factories.sql("UPDATE task SET started_time = '2026-01-20 12:00:00.5+00', failures = 2 WHERE id % 3 = 0")
+    path = f"/monitor/{slug}?accept=text/csv&orderby=createdTime"
+
+    by_database = body(wire, path)
+    monkeypatch.setattr(copied, "can_write", lambda shape, zone: False)
+
+    assert by_database.count("\r\n") > 2
+    assert by_database == body(wire, path)

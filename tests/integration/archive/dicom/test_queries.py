@@ -176,3 +176,15 @@ def test_peer_that_does_not_end_what_was_canceled_is_left() -> None:
 
     with scripted(script) as peer:
         assert moved(peer, stop_at=0) == []
+
+
+def test_peer_that_goes_away_when_it_is_asked_to_cancel_is_not_blamed() -> None:
+    def script(connection: socket.socket, reader: wire.Wire) -> None:
+        accept(connection, reader)
+        take(reader)
+        connection.sendall(said(commands.C_MOVE_RSP, PENDING, 2, 1, 0, 0))
+        assert take(reader)[0].command.field == commands.C_CANCEL_RQ
+        connection.sendall(pdu.abort(0, 0))
+
+    with scripted(script) as peer:
+        assert numbers(moved(peer, stop_at=1)) == [(PENDING, 2, 1)]
