@@ -29,22 +29,29 @@ def place(aet: str, exporter_id: str, device_name: str | None) -> Place:
     """
     queued = exporting(aet, exporter_id, device_name)
     chosen = queued[0] if len(queued) == 1 else sharing.least_waiting(queued)
-    return Place(chosen, chosen.exporters[exporter_id].queue, tuple(device.name for device in queued))
+    return Place(chosen, queue_of(chosen, exporter_id), tuple(device.name for device in queued))
 
 
 def exporting(aet: str, exporter_id: str, device_name: str | None) -> list[Device]:
     """Return the devices where an export through this AE title could run. Raises as `place` does."""
     devices = _with_title(configuration.current(), aet, device_name)
-    able = [device for device in devices if exporter_id in device.exporters]
+    able = [device for device in devices if device.exporter(exporter_id) is not None]
     if not able:
         known = sorted({known for device in devices for known in device.exporters})
         raise NotFoundError(
             f"No Exporter configured with ID:{exporter_id}, expected one of {', '.join(known) or 'none'}"
         )
-    queued = [device for device in able if device.exporters[exporter_id].queue in device.queues]
+    queued = [device for device in able if queue_of(device, exporter_id) in device.queues]
     if not queued:
-        raise NotFoundError(f"No Queue configured with name:{able[0].exporters[exporter_id].queue}")
+        raise NotFoundError(f"No Queue configured with name:{queue_of(able[0], exporter_id)}")
     return queued
+
+
+def queue_of(device: Device, exporter_id: str) -> str:
+    """Return the queue of an exporter that the device has."""
+    exporter = device.exporter(exporter_id)
+    assert exporter is not None  # noqa: S101 - the caller has looked
+    return exporter.queue
 
 
 def queueing(aet: str, queue: str, device_name: str | None) -> list[Device]:

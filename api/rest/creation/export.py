@@ -10,7 +10,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from api.rest.creation import routes
+from api.rest.creation import remote, routes, waiting
+from api.rest.creation.asking import Asked
 from api.rest.creation.recipe import Path, Recipe
 from api.rest.parameters import Given
 from config.device import Device
@@ -19,13 +20,15 @@ from tasks.creating import Subject
 
 
 def _devices(path: Path, given: Given) -> Sequence[Device]:
+    if path["ExporterID"].startswith("dicom:"):
+        remote.check_title(path["ExporterID"].removeprefix("dicom:"))
     return placing.exporting(path["aet"], path["ExporterID"], given.one("dicomDeviceName"))
 
 
 def _fields(path: Path, given: Given, subject: Subject, device: Device) -> Mapping[str, Any]:
     del given, subject
     exporter_id = path["ExporterID"]
-    return {"queue": device.exporters[exporter_id].queue, "local_aet": path["aet"], "exporter_id": exporter_id}
+    return {"queue": placing.queue_of(device, exporter_id), "local_aet": path["aet"], "exporter_id": exporter_id}
 
 
 RECIPE = Recipe("EXPORT", "ExportTask", (), _devices, _fields)
@@ -37,5 +40,10 @@ def router() -> APIRouter:
     suffix = "/export/{ExporterID}"
     routes.uploading(made, RECIPE, "export", suffix)
     routes.matching(made, RECIPE, "export", suffix)
-    routes.one(made, RECIPE, "export", suffix)
+    waiting.one(made, RECIPE, "export", suffix, (_is_queued, waiting.transferred))
     return made
+
+
+def _is_queued(asked: Asked) -> bool:
+    """Tell whether the exporter is a configured one: who names an AE instead waits for the end."""
+    return not asked.path["ExporterID"].startswith("dicom:")

@@ -20,7 +20,6 @@ from archive.matching import Level
 from config.device import Device
 from tasks import placing
 from tasks.creating import Subject
-from tasks.record import TaskView
 
 #: Queue of tasks whose request names none.
 QUEUE = "Retrieve"
@@ -68,7 +67,7 @@ def router() -> APIRouter:
     for name, path in (("retrieve_studies", "/studies"), ("retrieve_found_studies", "/query:{findscp}/studies")):
         summary = "Make a task for each study that the other archive finds"
         routes.add(made, name, path + _SUFFIX, (_matching, keys), summary, answer)
-    waiting.one(made, RECIPE, "retrieve", _SUFFIX, (_is_queued, _answer))
+    waiting.one(made, RECIPE, "retrieve", _SUFFIX, (_is_queued, waiting.transferred))
     return made
 
 
@@ -89,14 +88,3 @@ def found_there(request: Request, caller: Caller) -> Response:
 
 def _is_queued(asked: Asked) -> bool:
     return asked.given.one("dcmQueueName") is not None
-
-
-def _answer(task: TaskView) -> tuple[int, dict[str, Any]]:
-    """Return what the service answers that waits: 200, 206 if some failed, 502 if all did."""
-    numbers = {name: int(task.progress.get(name) or 0) for name in ("completed", "warning", "failed")}
-    sent = numbers["completed"] + numbers["warning"]
-    status = 200 if task.status.is_done and not numbers["failed"] and sent else 206 if sent else 502
-    code = task.progress.get("statusCode")
-    error = task.progress.get("errorComment") or task.error_message
-    said: dict[str, Any] = {"status": f"{code & 0xFFFF:04X}" if isinstance(code, int) else None, "error": error}
-    return status, {name: value for name, value in {**said, **numbers}.items() if value is not None}

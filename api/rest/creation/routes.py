@@ -48,7 +48,7 @@ Service = Callable[..., Response] | Callable[..., Coroutine[Any, Any, Response]]
 
 
 def router(recipe: Recipe, prefix: str) -> APIRouter:
-    """Return an empty router of a kind; `one`, `matching` and `uploading` add to it, CSV first."""
+    """Return an empty router of a kind; `uploading`, `matching` and `waiting.one` add to it, in this order."""
     return APIRouter(prefix=prefix, tags=[recipe.kind], route_class=Route)
 
 
@@ -80,19 +80,6 @@ def _matching(recipe: Recipe, level: Level) -> Service:
         return services.matching_index(recipe, level, request, caller)
 
     return service
-
-
-def one(made: APIRouter, recipe: Recipe, verb: str, suffix: str) -> None:
-    """Add the services that make one task of a study, a series or an object."""
-
-    def service(request: Request, caller: Submitter) -> Response:
-        asked = asking.read(recipe, request, caller)
-        return services.answer_one(asked, services.make_one(asked, asking.entity_of(asked.path)))
-
-    for name, path in SINGLE:
-        known = (*asking.COMMON, *recipe.parameters)
-        answer = {"responses": {"202": answered("The task, or an equal one that waits.", TASK)}}
-        add(made, f"{verb}_{name}", path + suffix, (service, known), f"Make a task of one {name}", answer)
 
 
 def add(

@@ -95,3 +95,14 @@ def _wait_s(request: Request) -> float:
 def _look(task_id: int) -> TaskView | None:
     with db.transaction() as session:
         return queries.get(session, task_id)
+
+
+def transferred(task: TaskView) -> tuple[int, dict[str, Any]]:
+    """Return what the service answers that waits: 200, 206 if some failed, 502 if all did."""
+    numbers = {name: int(task.progress.get(name) or 0) for name in ("completed", "warning", "failed")}
+    sent = numbers["completed"] + numbers["warning"]
+    status = 200 if task.status.is_done and not numbers["failed"] and sent else 206 if sent else 502
+    code = task.progress.get("statusCode")
+    error = task.progress.get("errorComment") or task.error_message
+    said: dict[str, Any] = {"status": f"{code & 0xFFFF:04X}" if isinstance(code, int) else None, "error": error}
+    return status, {name: value for name, value in {**said, **numbers}.items() if value is not None}

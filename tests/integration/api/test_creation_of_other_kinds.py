@@ -211,6 +211,28 @@ def test_archive_that_cannot_be_asked_is_named(wire: Wire) -> None:
     assert factories.views() == []
 
 
+# --- EXPORT to an AE, without an exporter
+
+
+@pytest.mark.parametrize(("event", "failed", "status"), [(Event.SUCCEED, 0, 200), (Event.WARN, 1, 206)])
+def test_study_is_sent_to_an_ae_while_the_client_waits(wire: Wire, event: Event, failed: int, status: int) -> None:
+    with ended(event, "Export", completed=2, failed=failed):
+        answer = wire.post(f"{VERIFY}/studies/1.2/export/dicom:PACS")
+
+    task = only_task()
+    assert (answer.status_code, answer.json()["completed"], answer.json()["failed"]) == (status, 2, failed)
+    assert (task.kind, task.queue, task.exporter_id, task.destination) == (
+        "EXPORT", "Export", "dicom:PACS", "dicom:PACS",
+    )  # fmt: skip
+
+
+def test_ae_that_nobody_knows_is_not_found(wire: Wire) -> None:
+    answer = wire.post(f"{VERIFY}/studies/1.2/export/dicom:NOBODY")
+
+    assert answer.status_code == 404
+    assert "NOBODY" in error_of(answer)
+
+
 # --- DIFF
 
 
