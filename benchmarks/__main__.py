@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks import bulk_reschedule, engine, export, outage_latency, receive, reschedule_latency
+from benchmarks import engine, export, million, outage_latency, reading, receive, reschedule_latency
 
 
 def main() -> None:
     """Run all of them."""
-    for benchmark in (reschedule_latency, outage_latency, bulk_reschedule, engine, receive, export):
+    for benchmark in (reschedule_latency, outage_latency, million, reading, engine, receive, export):
         print(f"\n== {benchmark.__name__.rpartition('.')[2]}: {(benchmark.__doc__ or '').strip().splitlines()[0]}")
         benchmark.main()
 

@@ -8,10 +8,10 @@ cursor names the life of the database too, because numbers begin anew after a re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, text
+from sqlalchemy import ScalarResult, func, select, text
 from sqlalchemy.orm import Session
 
 from tasks import history
@@ -98,18 +98,20 @@ def read(session: Session, after: Cursor | None, limit: int = MOST) -> Page:
         raise CursorExpiredError(f"cursor {cursor} is of another life of the database; start again at {start}", start)
     found: list[Transition] = []
     places: list[Cursor] = []
-    for row in _settled(session, cursor, limit):
-        begun = cursor.delivered if row.seq == cursor.seq else 0
-        some = list(history.expand(row))[begun : begun + limit - len(found)]
-        found += some
-        places += [Cursor(start.epoch, int(row.xid), row.seq, begun + number) for number in range(1, len(some) + 1)]
-        cursor = places[-1] if some else cursor
-        if len(found) >= limit:
-            break
+    # Closed in time: what is not read of a cursor stays open at the server.
+    with closing(_settled(session, cursor, limit)) as rows:
+        for row in rows:
+            begun = cursor.delivered if row.seq == cursor.seq else 0
+            some = list(history.expand(row))[begun : begun + limit - len(found)]
+            found += some
+            places += [Cursor(start.epoch, int(row.xid), row.seq, begun + number) for number in range(1, len(some) + 1)]
+            cursor = places[-1] if some else cursor
+            if len(found) >= limit:
+                break
     return Page(found, cursor, places)
 
 
-def _settled(session: Session, cursor: Cursor, limit: int) -> Iterable[History]:
+def _settled(session: Session, cursor: Cursor, limit: int) -> ScalarResult[History]:
     """Return rows from the cursor's own on whose transaction no running one can precede any more."""
     query = (
         select(History)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from archive.dicom import nodes, requestor
 from archive.dicom.peer import Context, Peer
 from archive.dicom.requestor import Requestor
-from archive.errors import PeerError, PeerRefused
+from archive.errors import PeerError, PeerRefused, PeerRejected
 from tasks import destinations
 from tasks.errors import DestinationError, InvalidError, PermanentError
 from tasks.work import Work
@@ -46,17 +46,19 @@ def association(work: Work, title: str, contexts: Sequence[Context]) -> Iterator
     """
     peer, calling = _known(title), work.task.local_aet or ""
     name = destination_of(title) or ""
+    is_open = False
     try:
         work.check_stop()
         limits = nodes.limits_of(work.device, calling)
         with requestor.associate(peer, calling, contexts, limits, waiting=work.check_stop) as opened:
+            is_open = True
             yield opened
-    except PeerRefused as error:
-        # It is there, it only does not do this.
-        destinations.answered(name)
-        raise DestinationError(str(error)) from error
     except PeerError as error:
-        destinations.failed(name, work.run_id, str(error))
+        if is_open and isinstance(error, (PeerRefused, PeerRejected)):
+            # It is there, it only does not do this: what is sent there need not wait.
+            destinations.answered(name)
+        else:
+            destinations.failed(name, work.run_id, str(error))
         raise DestinationError(str(error)) from error
     destinations.answered(name)
 

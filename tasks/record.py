@@ -76,7 +76,7 @@ class Task(Base):
         Index("ix_task_kind_device", "kind", "device", "status", "updated_time", "id"),
         Index(
             "ix_task_exporter", "exporter_id", "status", "updated_time", "id",
-            postgresql_include=["kind"], postgresql_where=text("exporter_id IS NOT NULL"),
+            postgresql_include=["kind", "device"], postgresql_where=text("exporter_id IS NOT NULL"),
         ),
         Index("ix_task_kind_created", "kind", "created_time"),
         # By its hash: the text of a UID costs as much as all other indexes together.

@@ -43,7 +43,11 @@ def list_(url: str | None, token_file: Any, *, as_json: bool) -> None:
     if as_json:
         connection.show_json(found)
         return
-    rows = connection.table("device", "", "workers", "last heartbeat", "paused", "failover", "description")
+    # Most clusters have none.
+    fails_over = any("failover" in one for one in found)
+    rows = connection.table(
+        "device", "", "workers", "last heartbeat", "paused", *(["failover"] if fails_over else []), "description"
+    )
     for one in found:
         state = "ours" if "liveWorkers" in one else "foreign" if one["foreign"] else "remote"
         rows.add_row(
@@ -52,7 +56,7 @@ def list_(url: str | None, token_file: Any, *, as_json: bool) -> None:
             str(one.get("liveWorkers", "")),
             connection.short(one.get("lastHeartbeat")),
             Text("\n".join(_paused(pause) for pause in one.get("paused", []))),
-            Text(_failover(one.get("failover", {}))),
+            *([Text(_failover(one.get("failover", {})))] if fails_over else []),
             Text(one.get("dicomDescription", "")),
         )
     connection.show(rows)

@@ -9,8 +9,10 @@ from io import BytesIO
 
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import dsutils
 
 from archive import errors
 from archive.dicom import commands
@@ -98,10 +100,11 @@ def _encoded(keys: Dataset, context: Context) -> bytes:
     if "SpecificCharacterSet" not in keys and any(not str(element.value).isascii() for element in keys):
         keys = Dataset(keys)
         keys.SpecificCharacterSet = _UTF_8
-    data = dsutils.encode(keys, context.transfer_syntax_uid == ImplicitVRLittleEndian, is_little_endian=True)
-    if data is None:
-        raise ValueError(f"keys that cannot be encoded: {[element.keyword or str(element.tag) for element in keys]}")
-    return bytes(data)
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR = context.transfer_syntax_uid == ImplicitVRLittleEndian
+    buffer.is_little_endian = True
+    write_dataset(buffer, keys)
+    return bytes(buffer.getvalue())
 
 
 def _decoded(association: Requestor, data: bytes, context: Context) -> Dataset:
@@ -110,7 +113,7 @@ def _decoded(association: Requestor, data: bytes, context: Context) -> Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            ds = dsutils.decode(BytesIO(data), is_implicit, is_little_endian=True)
+            ds = read_dataset(BytesIO(data), is_implicit, is_little_endian=True)
             ds.decode()
             # Values are decoded when they are first looked at.
             for element in ds.iterall():

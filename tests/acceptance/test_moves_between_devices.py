@@ -55,6 +55,7 @@ def house() -> Iterator[House]:
     nodes |= {device.upper().replace("-", "_"): Peer(device.upper().replace("-", "_"), "127.0.0.1", port)
               for device, port in dicom.items()}  # fmt: skip
     changes += [ldif.connection(device, dicomPort=str(port)) for device, port in dicom.items()]
+    changes += [ldif.Change("cn=http", {"dicomPort": str(free_port())}, (device,)) for device in dicom]
     changes += [ldif.exporter("ToSink", uri="dicom:SINK"), ldif.device(arcTaskLease="PT5S")]
     # What lies on nearline file systems of archive-a is out of reach of archive-b.
     alone = ldif.Change(
@@ -67,6 +68,7 @@ def house() -> Iterator[House]:
         api, url = lab.api()
         lab.ready()
         wait_until(lambda: is_up(url) or not api.is_running, "REST answers", say=api.tail)
+        assert api.is_running, api.tail()
         yield House(lab, url, nodes)
 
 

@@ -76,6 +76,7 @@ def start(lab: Lab, device: str) -> Side:
 
 def await_answer(side: Side) -> None:
     wait_until(lambda: answers(side) or not side.api.is_running, f"{side.device} answers", say=side.api.tail)
+    assert side.api.is_running, side.api.tail()
 
 
 def answers(side: Side) -> bool:

@@ -185,11 +185,12 @@ class Lab(Board):
     def _start(self, name: str, command: Sequence[str], **variables: str) -> Member:
         known = {m.name for m in self.members}
         full = next(n for n in (name, *(f"{name}-{i}" for i in range(2, 100))) if n not in known)
-        member = Member(full, command, self.home / "logs" / f"{full}.log", self._environment() | variables)
+        member = Member(full, command, self.home / "logs" / f"{full}.log", self.environment() | variables)
         self.members.append(member)
         return member.start()
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return the environment of its processes."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_TOO_LOUD)}
         return kept | {
             "ARCFLEET_HOME": str(self.home),
@@ -207,7 +208,7 @@ class Lab(Board):
         stack.callback(patch.undo)
         for name in [name for name in os.environ if name.startswith("ARCFLEET_")]:
             patch.delenv(name)
-        for name, value in self._environment().items():
+        for name, value in self.environment().items():
             if re.match("ARCFLEET_", name):
                 patch.setenv(name, value)
         settings.reload()

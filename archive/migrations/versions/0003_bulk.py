@@ -25,7 +25,7 @@ def upgrade() -> None:
         "ix_task_exporter",
         "task",
         ["exporter_id", "status", "updated_time", "id"],
-        postgresql_include=["kind"],
+        postgresql_include=["kind", "device"],
         postgresql_where=sa.text("exporter_id IS NOT NULL"),
     )
     op.create_index("ix_task_kind_created", "task", ["kind", "created_time"])

@@ -120,6 +120,17 @@ def test_source_that_is_away_counts_against_it() -> None:
     assert factories.sql("SELECT failures FROM destination WHERE name = 'dicom:QRSCP'") == [1]
 
 
+def test_node_that_only_stores_is_not_blamed() -> None:
+    with peers.storescp(port=free_port(), ae_title="QRSCP") as node:
+        asking.use(node.peer)
+
+        ending = asking.attempt(start())
+
+    assert isinstance(ending, DestinationError)
+    assert "not accepted: abstract syntax not supported" in str(ending)
+    assert factories.sql("SELECT failures FROM destination WHERE failures > 0") == []
+
+
 @pytest.mark.parametrize(
     ("status", "numbers", "ends"),
     [
