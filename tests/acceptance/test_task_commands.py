@@ -15,14 +15,14 @@ from api.cli.task import task
 from tasks.state import Status
 from tests import factories, indexed
 from tests.lab import ldif
-from tests.lab.cluster import Lab, cluster
+from tests.lab.cluster import Lab, cluster, free_port
 from tests.lab.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[Lab, str]]:
     with cluster(ldif.exporter("Noop", uri="noop:")) as lab:
-        member, url = lab.api("--offset", "3210")
+        member, url = lab.api("--offset", str(free_port() % 20_000 + 1000))
         wait_until(lambda: member.said("Application startup complete"), "the API is ready", say=member.tail)
         yield lab, url
 

@@ -8,14 +8,14 @@ import httpx
 import pytest
 
 from tasks.state import Status
-from tests.lab.cluster import Lab, cluster
+from tests.lab.cluster import Lab, cluster, free_port
 from tests.lab.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[Lab, str]]:
     with cluster() as lab:
-        api, url = lab.api("--offset", "3410")
+        api, url = lab.api("--offset", str(free_port() % 20_000 + 1000))
         worker = lab.worker("archive-a")
         lab.ready(worker)
         wait_until(lambda: api.said("Application startup complete"), "the API is ready", say=api.tail)
