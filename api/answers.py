@@ -87,6 +87,18 @@ class NotAcceptable(RequestError):
     status = HTTPStatus.NOT_ACCEPTABLE
 
 
+class TooLarge(RequestError):
+    """It would be more than is allowed at once."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class UnsupportedMediaType(RequestError):
+    """The body is of a type that the service does not read."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
 class Busy(RequestError):
     """Too much is going on; trying again helps."""
 

@@ -32,6 +32,7 @@ from api.rest import (
     scope,
     shape,
 )
+from api.rest.creation import offered
 from api.rest.kinds import deletion, diff, listed, retrieve, stgver
 from api.rest.monitor import Monitor
 from api.security import Caller, Reader
@@ -106,7 +107,7 @@ def _include(made: FastAPI) -> None:
         file_systems.router,
         intake.router,
     )
-    of_tasks = (operations.router, events.router, results.router, export.router, *_monitors())
+    of_tasks = (operations.router, events.router, results.router, *offered.routers(), *_monitors())
     for router in (*of_cluster, *of_tasks, health.router, metrics.router):
         made.include_router(router, prefix=BASE)
     made.include_router(health.router, include_in_schema=False)

@@ -12,6 +12,9 @@ from config.sizes import Minimum
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
+#: Queue of exports that need no configured exporter.
+_EXPORT = "Export"
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkConnection:
@@ -232,6 +235,8 @@ class Device:
     purge_interval: timedelta | None = None
     #: How many tasks one transaction of a bulk call may touch at first (dcmTaskFetchSize).
     task_fetch_size: int = 100
+    #: Tasks that one query may make at most (dcmQueryMaxNumberOfResults); 0: any number.
+    query_max_results: int = 0
     #: Associations that may be open at once (dcmLimitOpenAssociations); 0: as many as we can have.
     max_open_associations: int = 100
     #: What happens to an object that is there already (dcmOverwritePolicy): NEVER keeps the first one.
@@ -243,6 +248,16 @@ class Device:
     exporters: Mapping[str, Exporter] = field(default_factory=lambda: MappingProxyType({}))
     export_rules: Mapping[str, ExportRule] = field(default_factory=lambda: MappingProxyType({}))
     file_system_groups: Mapping[str, FileSystemGroup] = field(default_factory=lambda: MappingProxyType({}))
+
+    def exporter(self, exporter_id: str) -> Exporter | None:
+        """Return an exporter; `dicom:AET` stands for itself, without a configured one, in the queue Export.
+
+        Source: the export services of dcm4chee-arc-light.
+        """
+        named = self.exporters.get(exporter_id)
+        if named is None and exporter_id.startswith("dicom:") and _EXPORT in self.queues:
+            return Exporter(exporter_id, exporter_id, _EXPORT)
+        return named
 
     def ae_for(self, title: str) -> ApplicationEntity | None:
         """Return the installed AE of this device that answers to `title`, or None."""

@@ -286,6 +286,7 @@ DEVICE = Part(
             object_class="dcmArchiveDevice",
         ),
         Attr("task_fetch_size", "dcmTaskFetchSize", values.integer(1), object_class="dcmArchiveDevice"),
+        Attr("query_max_results", "dcmQueryMaxNumberOfResults", values.integer(0), object_class="dcmArchiveDevice"),
         Attr("max_open_associations", "dcmLimitOpenAssociations", values.integer(0), object_class="dcmDevice"),
         Attr(
             "overwrite_policy",

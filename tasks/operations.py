@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from archive import configuration, db
 from config.device import Device
-from tasks import bulk, idempotency, marks, pins, store, taking
+from tasks import bulk, equality, idempotency, marks, pins, store, taking
 from tasks import query as queries
 from tasks.bulk import NOBODY, BulkResult, Watch
 from tasks.errors import ConflictError, InvalidError, NotFoundError
@@ -24,7 +23,7 @@ from tasks.moving import Change, Mover
 from tasks.query import TaskQuery
 from tasks.record import NewTask, Task, TaskView
 from tasks.registry import kind_of
-from tasks.state import WAITING, Event, Status, may
+from tasks.state import Event, may
 from tasks.store import By
 from tasks.taking import Alike, Taken, alike
 
@@ -64,7 +63,7 @@ def schedule(
         before = idempotency.answered(session, once) if once else None
         if once and before:
             return Scheduled(_made_before(session, once, before[0]), repeated=True)
-        waiting = None if allow_duplicate else _equal_waiting(session, checked, equal_on or (new.device,))
+        waiting = None if allow_duplicate else equality.one(session, checked, equal_on or (new.device,))
         task = waiting or store.insert_tasks(session, [checked], by)[0]
         # Also of a task that waits: it may have been due for so long that it kept the study no more.
         pins.give_back_marks(session, [task])
@@ -241,22 +240,3 @@ def _made_before(session: Session, once: Once, task_id: int) -> TaskView:
     if task is None:
         raise ConflictError(f"Idempotency-Key: {once.key} made Task {task_id}, which was deleted; expected a new key")
     return task
-
-
-def _equal_waiting(session: Session, new: NewTask, devices: Sequence[str]) -> TaskView | None:
-    # Two requests for the same thing at once wait for each other here, so that one task is made.
-    entity = "/".join(str(part) for part in (new.kind, new.exporter_id, new.study_uid, new.series_uid, new.sop_uid))
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 1))"), {"key": entity})
-    same = TaskQuery(
-        kinds=(new.kind,),
-        devices=tuple(devices),
-        statuses=(Status.SCHEDULED, Status.SCHEDULED_FOR_RETRY),
-        exporter_ids=(new.exporter_id,) if new.exporter_id else (),
-        study_uid=new.study_uid,
-    )
-    equal = (
-        task
-        for task in queries.find(session, same, queries.Page(order="createdTime"))
-        if task.status in WAITING and (task.series_uid, task.sop_uid) == (new.series_uid, new.sop_uid)
-    )
-    return next(equal, None)

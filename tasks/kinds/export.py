@@ -84,7 +84,7 @@ class Export:
         """
         if not new.exporter_id or not new.study_uid:
             raise InvalidError("an EXPORT task needs an ExporterID and a StudyInstanceUID")
-        exporter = device.exporters.get(new.exporter_id)
+        exporter = device.exporter(new.exporter_id)
         if exporter is None:
             raise InvalidError(f"No Exporter configured with ID:{new.exporter_id}")
         if exporter.queue not in device.queues:
@@ -107,7 +107,7 @@ class Export:
         """
         del queue  # of an export it is the exporter's, as the AE is unless another one is asked for
         wanted = exporter_id or task["exporter_id"]
-        exporter = device.exporters.get(wanted)
+        exporter = device.exporter(wanted)
         if exporter is None:
             raise ConflictError(
                 f"Cannot reschedule Export Task{{id={task['id']}}} to Exporter{{id={wanted}}} "
@@ -141,7 +141,7 @@ class Export:
 
 
 def _exporter(task: TaskView, device: Device) -> Exporter:
-    exporter = device.exporters.get(task.exporter_id or "")
+    exporter = device.exporter(task.exporter_id or "")
     if exporter is None:
         raise PermanentError(f"No Exporter configured with ID:{task.exporter_id} at device {device.name}")
     return exporter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from typing import Any, Self
 
 import httpx
@@ -29,9 +30,18 @@ class Wire:
         self._runner.run(self._http.aclose())
         self._runner.close()
 
-    def ask(self, method: str, path: str, **headers: str) -> httpx.Response:
+    def ask(self, method: str, path: str, body: str | None = None, **headers: str) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._runner.run(self._http.request(method, path, headers=named))
+        return self._runner.run(self._http.request(method, path, content=body, headers=named))
+
+    def ask_all(self, method: str, paths: Iterable[str], **headers: str) -> list[httpx.Response]:
+        """Send several requests at once."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+
+        async def gathered() -> list[httpx.Response]:
+            return await asyncio.gather(*(self._http.request(method, path, headers=named) for path in paths))
+
+        return self._runner.run(gathered())
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.ask("GET", path, **headers)

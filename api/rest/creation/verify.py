@@ -1,0 +1,77 @@
+"""STGVER tasks: files of studies are held against the index.
+
+Source: the storage verification services of dcm4chee-arc-light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter
+
+from api.answers import BadRequest
+from api.rest.creation import routes, waiting
+from api.rest.creation.asking import Asked
+from api.rest.creation.recipe import Path, Recipe
+from api.rest.parameters import Given, Parameter, flag
+from config.device import Device
+from tasks import placing
+from tasks.creating import Subject
+from tasks.record import TaskView
+
+#: The queue of all such tasks. Source: dcm4chee-arc-light
+QUEUE = "StgVerTasks"
+
+#: How a file is looked at, the later ones more thoroughly.
+POLICIES = ("DB_RECORD_EXISTS", "OBJECT_EXISTS", "OBJECT_SIZE", "OBJECT_FETCH", "OBJECT_CHECKSUM", "S3_MD5SUM")
+
+_POLICY = Parameter("storageVerificationPolicy", "How files are looked at.", {"type": "string", "enum": [*POLICIES]})
+_UPDATE = flag("storageVerificationUpdateLocationStatus", "Note in the index what was found.")
+_STORAGES = Parameter("storageVerificationStorageID", "Only files of this storage.", repeatable=True)
+
+
+def _devices(path: Path, given: Given) -> Sequence[Device]:
+    return placing.queueing(path["aet"], QUEUE, given.one("dicomDeviceName"))
+
+
+def _fields(path: Path, given: Given, subject: Subject, device: Device) -> Mapping[str, Any]:
+    del subject, device
+    params: dict[str, Any] = {}
+    policy = given.one(_POLICY.name)
+    if policy is not None:
+        if policy.upper() not in POLICIES:
+            raise BadRequest(f"{_POLICY.name}={policy}: expected one of {', '.join(POLICIES)}")
+        params["policy"] = policy.upper()
+    if given.one(_UPDATE.name) is not None:
+        params["updateLocationStatus"] = given.is_true(_UPDATE.name)
+    storages = given.all(_STORAGES.name, commas=True)
+    if storages:
+        params["storageIDs"] = sorted(set(storages))
+    return {"queue": QUEUE, "local_aet": path["aet"], "params": params}
+
+
+RECIPE = Recipe("STGVER", "VerifyTask", (_POLICY, _UPDATE, _STORAGES), _devices, _fields)
+
+
+def router() -> APIRouter:
+    """Return the routes."""
+    made = routes.router(RECIPE, "/aets/{aet}/rs")
+    routes.uploading(made, RECIPE, "verify", "/stgver")
+    routes.matching(made, RECIPE, "verify", "/stgver")
+    waiting.one(made, RECIPE, "verify", "/stgver", (_is_queued, _answer))
+    return made
+
+
+def _is_queued(asked: Asked) -> bool:
+    del asked
+    return False
+
+
+def _answer(task: TaskView) -> tuple[int, dict[str, Any]]:
+    """Return what the service answers that waits: 200, 202 if some files are not as they should be, 409 if all."""
+    numbers = {name: int(task.progress.get(name) or 0) for name in ("completed", "failed")}
+    if task.error_message and not any(numbers.values()):
+        return 409, {**numbers, "errorMessage": task.error_message}
+    status = 200 if not numbers["failed"] else 202 if numbers["completed"] else 409
+    return status, numbers
