@@ -40,18 +40,18 @@ def main() -> None:
         house.running("--only-servers") as cluster,
         house.api(cluster) as process,
         psycopg.connect(cluster.database_url(), autocommit=True) as connection,
-        httpx.Client(base_url=f"{cluster.url}/monitor/export", trust_env=False, timeout=None) as client,
+        httpx.Client(base_url=cluster.url, trust_env=False, timeout=None) as client,
     ):
         crowd.mixed(connection, number)
         study, day = _one(connection, _STUDY), _one(connection, f"SELECT {_DAY}")
         print(f"{number} tasks; median and p95 of {samples}, in ms")
         for given in _FILTERS:
             query = given.format(study=study, day=day)
-            page = _sampled(client, f"?limit=20&{query}", samples)
-            count = _sampled(client, f"/count?{query}", samples)
+            page = _sampled(client, f"/monitor/export?limit=20&{query}", samples)
+            count = _sampled(client, f"/monitor/export/count?{query}", samples)
             print(f"  {given:46} page {page}   count {count}")
         for order in ("-updatedTime", "createdTime"):
-            _csv(client, f"?accept=text/csv&orderby={order}", process.pid)
+            _csv(client, f"/monitor/export?accept=text/csv&orderby={order}", process.pid)
 
 
 def _one(connection: crowd.Connection, statement: str) -> str:
@@ -76,7 +76,7 @@ def _csv(client: httpx.Client, path: str, pid: int) -> None:
     began = time.monotonic()
     with client.stream("GET", path) as answer:
         for part in answer.iter_raw(1024 * 1024):
-            rows += part.count(b"\r\n")
+            rows += part.count(b"\n")
     took_s = time.monotonic() - began
     print(
         f"CSV {path}: {rows - 1} rows in {took_s:.1f} s, {rows / took_s:,.0f} rows/s; "

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Select, Text, cast, func, literal, select, tuple_
+from sqlalchemy import Boolean, ColumnElement, Select, Text, cast, func, literal, select, tuple_, union_all
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -113,7 +113,10 @@ ORDERS = {
 
 def find(session: Session, query: TaskQuery, page: Page = Page()) -> Iterator[TaskView]:
     """Yield the matching tasks of a page, read from the database in parts, so that memory stays flat."""
-    selected = ordered(select(Task.__table__), query, page, by_filter=_is_found_by_filter(session, query, page))
+    selected = _of_each_status(query, page)
+    if selected is None:
+        by_filter = _is_found_by_filter(session, query, page)
+        selected = ordered(select(Task.__table__), query, page, by_filter=by_filter)
     rows = session.execute(selected, execution_options={"yield_per": FETCH_SIZE})
     for row in rows.mappings():
         yield TaskView.of(row)
@@ -155,6 +158,17 @@ def ordered(selected: Select[Any], query: TaskQuery, page: Page, *, by_filter: b
     if page.offset:
         selected = selected.offset(page.offset)
     return selected if page.limit is None else selected.limit(page.limit)
+
+
+def _of_each_status(query: TaskQuery, page: Page) -> Select[Any] | None:
+    """Return what merges the pages of several statuses, each found along its own index; None: it is not so."""
+    alone = [replace(query, statuses=(status,)) for status in query.statuses]
+    if page.limit is None or len(alone) < 2 or not alone[0].has_order_of(page.order.removeprefix("-")):
+        return None
+    first = replace(page, offset=0, limit=page.offset + page.limit)
+    pages = [ordered(select(Task.id), one, first).subquery() for one in alone]
+    chosen = union_all(*(select(one.c.id) for one in pages))
+    return ordered(select(Task.__table__).where(Task.id.in_(chosen)), TaskQuery(), page)
 
 
 def _is_found_by_filter(session: Session, query: TaskQuery, page: Page) -> bool:

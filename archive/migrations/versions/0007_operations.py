@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0003_wire"
-down_revision = ("0003", "0003_cluster5")
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0003_cluster5"
+revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
