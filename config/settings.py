@@ -245,6 +245,17 @@ def isolate(*, home: Path, temporary: Path) -> None:
     override(home=home)
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of this process, for a new one that is not started by `exec`."""
+    return dict(os.environ)
+
+
+def replace_environment(values: Mapping[str, str]) -> None:
+    """Give this process, which has just been forked, another environment; settings that were read before stay."""
+    os.environ.clear()
+    os.environ.update(values)
+
+
 def node_id() -> str | None:
     """Return the id of the worker node that this process belongs to; None: it belongs to none."""
     return os.environ.get(_NODE) or None

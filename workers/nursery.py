@@ -20,11 +20,12 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
+from config import settings
 from workers.parent import adopt_orphans, be_called, end_with_parent
 
 #: Descriptors that one process gets at most. Source: SCM_MAX_FD of Linux, less a few.
@@ -50,7 +51,7 @@ class Birth:
     name: str
     arguments: Sequence[str | int] = ()
     #: Its environment.
-    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    environment: Mapping[str, str] = field(default_factory=settings.environment)
     #: Numbers of the asker's descriptors that it gets, under the same numbers.
     descriptors: Sequence[int] = ()
     #: Where it writes what it says; None: where the asker wrote when the nursery was opened.
@@ -85,12 +86,12 @@ class Nursery:
         gc.collect()
         gc.freeze()
         asker = os.getpid()
-        # Not between the fork and the moment from which it ignores them.
+        # The nursery blocks them from its first moment to its last.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         pid = os.fork()
         if pid == 0:
             ours.close()
-            _live(theirs, asker, before)
+            _end_behind(lambda: _live(_Cradle(theirs, asker, before)))
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         return cls(ours, pid)
@@ -112,23 +113,48 @@ class Nursery:
                 raise NurseryGoneError(f"process {self.pid}, from which others are forked, has ended") from error
 
 
-def _live(connection: socket.socket, asker: int, blocked: set[int | signal.Signals]) -> None:
-    """Be the nursery, for ever."""
+@dataclass(frozen=True, slots=True)
+class _Cradle:
+    """What the nursery knows."""
+
+    connection: socket.socket
+    #: Who asks, and will be the parent.
+    asker: int
+    #: Signals that the asker blocks, and that new processes block.
+    blocked: set[int | signal.Signals]
+
+
+def _live(cradle: _Cradle) -> int:
+    """Be the nursery until the asker ends.
+
+    The signals that end others stay blocked: what is sent to a new process before it can obey waits for it then.
+    """
+    end_with_parent()
+    be_called("nursery")
+    while (asked := _asked(cradle.connection)) is not None:
+        birth, received = asked
+        pid = _fork(cradle, birth, received)
+        for number in received:
+            os.close(number)
+        cradle.connection.sendall(_PID.pack(pid))
+    return 0
+
+
+def _end_behind(work: Callable[[], int]) -> NoReturn:
+    """Do the work and end: this is a fork, and no code of whom it was forked from may go on in it."""
+    code = 1
     try:
-        end_with_parent()
-        be_called("nursery")
-        for one in _ENDING:
-            signal.signal(one, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        while (asked := _asked(connection)) is not None:
-            birth, received = asked
-            pid = _fork(connection, asker, birth, received)
-            for number in received:
-                os.close(number)
-            connection.sendall(_PID.pack(pid))
-    except BaseException:  # noqa: BLE001 - this is a fork: no code of its asker may go on in it
+        code = work()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
+    except BaseException:  # noqa: BLE001 - see above
         sys.excepthook(*sys.exc_info())
-    os._exit(0)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _asked(connection: socket.socket) -> tuple[Birth, list[int]] | None:
@@ -142,7 +168,7 @@ def _asked(connection: socket.socket) -> tuple[Birth, list[int]] | None:
     return Birth(**json.loads(_exactly(connection, length))), list(received)
 
 
-def _fork(connection: socket.socket, asker: int, birth: Birth, received: list[int]) -> int:
+def _fork(cradle: _Cradle, birth: Birth, received: list[int]) -> int:
     """Fork twice: whose parent has ended becomes a child of the asker. Returns the process id."""
     heard, told = os.pipe()
     between = os.fork()
@@ -151,8 +177,8 @@ def _fork(connection: socket.socket, asker: int, birth: Birth, received: list[in
         if pid == 0:
             os.close(heard)
             os.close(told)
-            connection.close()
-            _begin(asker, birth, received)
+            cradle.connection.close()
+            _end_behind(lambda: _begin(cradle, birth, received))
         os.write(told, _PID.pack(pid))
         os._exit(0)
     os.close(told)
@@ -164,37 +190,25 @@ def _fork(connection: socket.socket, asker: int, birth: Birth, received: list[in
         os.close(heard)
 
 
-def _begin(asker: int, birth: Birth, received: list[int]) -> None:
+def _begin(cradle: _Cradle, birth: Birth, received: list[int]) -> int:
     """Be a new process: as the asker wants it, then its entry until the end."""
-    code = 1
-    try:
-        while os.getppid() != asker:
-            if os.getppid() == 1:
-                os._exit(1)  # the asker has ended meanwhile
-            time.sleep(0.0005)
-        end_with_parent()
-        be_called(birth.name)
-        for one in _ENDING:
-            signal.signal(one, signal.default_int_handler if one is signal.SIGINT else signal.SIG_DFL)
-        if birth.own_session:
-            os.setsid()
-        _take(received, birth.descriptors)
-        os.environ.clear()
-        os.environ.update(birth.environment)
-        if birth.log is not None:
-            _write_to(Path(birth.log))
-        module, _, function = birth.entry.partition(":")
-        code = getattr(importlib.import_module(module), function)(*birth.arguments) or 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
-    except BaseException:  # noqa: BLE001 - as above
-        sys.excepthook(*sys.exc_info())
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
+    while (parent := os.getppid()) != cradle.asker:
+        if parent == 1:
+            return 1  # the asker has ended meanwhile
+        time.sleep(0.0005)
+    end_with_parent()
+    be_called(birth.name)
+    for one in _ENDING:
+        signal.signal(one, signal.default_int_handler if one is signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, cradle.blocked)
+    if birth.own_session:
+        os.setsid()
+    _take(received, birth.descriptors)
+    settings.replace_environment(birth.environment)
+    if birth.log is not None:
+        _write_to(Path(birth.log))
+    module, _, function = birth.entry.partition(":")
+    return getattr(importlib.import_module(module), function)(*birth.arguments) or 0
 
 
 def _take(received: Sequence[int], numbers: Sequence[int]) -> None:

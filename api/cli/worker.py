@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+import workers
 from archive import schema
 from config import settings
 from tasks.operations import our_device
@@ -14,6 +15,8 @@ from workers import pair
 
 #: Between two signs of life that Flower hears; by its own default of 2 s it takes a worker for dead after 4.
 _EVENTS_EVERY_S = "5"
+
+_BEGIN = "import sys; sys.path.append(sys.argv.pop(1)); import workers.app; from celery.__main__ import main; main()"
 
 
 @click.command()
@@ -46,6 +49,5 @@ def commands(device: str, concurrency: int | None) -> list[pair.Node]:
 
 
 def _celery() -> list[str]:
-    # The installed script: `python -m` would look for our packages in the working directory first.
-    script = Path(sys.executable).with_name("celery")
-    return [str(script)] if script.exists() else [sys.executable, "-m", "celery"]
+    # Celery's own script looks for `workers` in the working directory first; here it is imported before that.
+    return [sys.executable, "-P", "-c", _BEGIN, str(Path(workers.__file__).resolve().parents[1])]

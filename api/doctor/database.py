@@ -138,15 +138,6 @@ def loses_nothing(_case: Case) -> Iterator[Finding]:
         yield SAY.warning("autovacuum", f"{held.get('autovacuum')}: tables grow without end", "on", "switch it on")
 
 
-def defaults(_case: Case) -> Iterator[Finding]:
-    """See the default isolation; ours is set for each connection."""
-    held = _rows(_SETTINGS, names=["default_transaction_isolation"])[0].setting
-    if held == "read committed":
-        yield SAY.ok("default isolation", held)
-    else:
-        yield SAY.note("default isolation", f"{held}; arcfleet asks for read committed itself", "read committed")
-
-
 def held_up(_case: Case) -> Iterator[Finding]:
     """Look for transactions that keep others waiting, or old rows from being cleared."""
     is_clear = True

@@ -75,7 +75,6 @@ CHECKS: Sequence[tuple[Check, Needs]] = (
     (configured.zones, Needs.SETTINGS | Needs.CONFIGURATION),
     (database.clock, Needs.DATABASE),
     (database.loses_nothing, Needs.DATABASE),
-    (database.defaults, Needs.DATABASE),
     (database.held_up, Needs.DATABASE),
     (connections.suffice, _CLUSTER),
     (broker.answers, Needs.SETTINGS),

@@ -89,8 +89,8 @@ class Server:
         self._device = device
         self._services = services
         self._stopping = threading.Event()
-        self._woken, self._wake = socket.socketpair()
-        self._wake.setblocking(False)
+        #: Ends the wait for connections; None: nobody waits.
+        self._wake: socket.socket | None = None
         self._changed = threading.Condition()
         #: In the order in which they came.
         self._visits: list[_Visit] = []
@@ -100,16 +100,20 @@ class Server:
         """Ask for the end: nobody new is taken, and each association ends behind its object in flight."""
         self._stopping.set()
         # A signal alone does not end a wait: Python goes on with it.
-        with contextlib.suppress(OSError):
-            self._wake.send(b"!")
+        wake = self._wake
+        if wake is not None:
+            with contextlib.suppress(OSError):
+                wake.send(b"!")
 
     def serve(self) -> bool:
         """Take connections until `stop`; return whether all associations ended in time then."""
         self._places.join()
-        with DefaultSelector() as selector:
+        woken, self._wake = socket.socketpair()
+        self._wake.setblocking(False)
+        with woken, self._wake, DefaultSelector() as selector:
             for listener in self._listeners:
                 selector.register(listener.socket, EVENT_READ, listener)
-            selector.register(self._woken, EVENT_READ)
+            selector.register(woken, EVENT_READ)
             while not self._stopping.is_set():
                 # Nobody is here who could be told to leave: then a connection or the end is waited for.
                 ready = selector.select(_LEAVE_LOOK_S if self._visits else None)

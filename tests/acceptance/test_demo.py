@@ -64,8 +64,16 @@ def processes_in(place: Path) -> list[int]:
 
 def process_of_up(place: Path) -> int:
     """Return the process `arcfleet up`."""
-    (pid,) = (pid for pid in processes_in(place) if b"\0up\0" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    (pid,) = (pid for pid in processes_in(place) if b"\0up\0" in command_of(pid))
     return pid
+
+
+def command_of(pid: int) -> bytes:
+    """Return the command line of a process; empty if it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def test_demo_verifies_each_step_and_leaves_nothing(place: Path) -> None:

@@ -143,5 +143,5 @@ def test_demo_verifies_each_step_from_another_folder(installed: Program, scratch
         timeout=DEMO_S,
     )
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout[-2000:]}{done.stderr}"
     assert f"All {len(STEPS)} steps were verified in the database and on disk" in done.stdout

@@ -70,15 +70,6 @@ def test_database_that_only_reads_is_an_error(home: Path, database: str) -> None
     assert (found.severity, found.found) == (Severity.ERROR, "default_transaction_read_only is on")
 
 
-def test_another_default_isolation_is_a_note(home: Path, database: str) -> None:
-    set_default(database, "default_transaction_isolation", "serializable")
-
-    found = examine().of("database", "default isolation")
-
-    assert (found.severity, found.expected) == (Severity.NOTE, "read committed")
-    assert found.found.startswith("serializable")
-
-
 def test_long_transaction_is_named_with_its_process(home: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_checks, "_LONG_S", 0)
     with psycopg.connect(database, application_name="forgotten") as connection:

@@ -280,9 +280,9 @@ def test_folder_that_somebody_else_has_made_is_entered_in_its_parent_for_good(
     synced = []
     sync_folder = disk.sync_folder
 
-    def note(folder: Path) -> None:
+    def note(folder: str | Path) -> None:
         sync_folder(folder)
-        synced.append(folder)
+        synced.append(Path(folder))
 
     monkeypatch.setattr(disk, "sync_folder", note)
     archive.target(OBJECTS[0]).parent.mkdir(parents=True)

@@ -161,5 +161,8 @@ def test_errors_are_caught_broadly_in_named_places_only() -> None:
     # api/ has an edge of its own towards callers, the embedded servers one towards what they started.
     engine = [p for p in found if p.startswith(("tasks/", "workers/")) and not p.startswith("workers/embedded/")]
     # Two threads go on after a defect, and log it: without them all sending, and all leases, would end. Intake
-    # refuses the message that met one, so that it does not hold up all others.
-    assert engine == ["workers/dispatch.py", "workers/execute.py", "workers/heartbeat.py", "workers/intake.py"]
+    # refuses the message that met one, so that it does not hold up all others. A fork of the nursery must end.
+    assert engine == [
+        "workers/dispatch.py", "workers/execute.py", "workers/heartbeat.py", "workers/intake.py",
+        "workers/nursery.py",
+    ]  # fmt: skip
