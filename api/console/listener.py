@@ -78,6 +78,8 @@ class Listener(Events):  # type: ignore[misc]
                     receiver = EventReceiver(connection, handlers={"*": self.on_event}, app=self.capp)
                     connection.ensure_connection(max_retries=1)
                     if is_away:
+                        # Those that remote control used before are dead, and would fail its next call.
+                        self.capp.pool.resize(self.capp.pool.limit, reset=True)
                         _log.info("broker is back, events are heard")
                     is_away = False
                     receiver.capture(limit=None, timeout=None, wakeup=True)

@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from kombu import Connection
 
 from tasks.state import Status
 from tests.lab import ldif
 from tests.lab.cluster import Lab, cluster
 from tests.lab.waiting import holds_for, wait_until
+from workers.app import make_app
 
 HERE, THERE = "archive-a", "archive-b"
 LEASE_S = 3
@@ -80,3 +82,17 @@ def test_database_that_is_restarted_under_load_doubles_nothing(lab: Lab) -> None
     lab.await_status([*long, *tasks], Status.COMPLETED)
     assert lost_runs(lab, long) == []
     lab.prove()
+
+
+def test_worker_hears_remote_control_after_each_absence_of_the_broker(lab: Lab) -> None:
+    worker = next(member for member in lab.members if member.name.startswith(f"worker-{HERE}"))
+    name = lab.node_name(worker)
+    control = make_app().control
+    for _ in range(3):
+        lab.restart_broker()
+        with Connection(lab.broker_url) as broker:
+            wait_until(
+                lambda broker=broker: control.ping(destination=[name], timeout=1, connection=broker),
+                f"{name} answers",
+                say=worker.tail,
+            )

@@ -223,7 +223,7 @@ def test_revoke_works_while_the_broker_is_away(lab: Lab, console: Console, worke
 
 
 def test_pool_grows_and_it_is_audited(lab: Lab, console: Console, worker: Member) -> None:
-    name = console.await_worker("archive-a")
+    name = console.await_worker(lab.node_name(worker))
 
     # Flower waits for the worker's answer for a second; a worker that is busy starting a process needs longer.
     wait_until(lambda: console.post(f"/api/worker/pool/grow/{name}", {"n": "1"}).status_code == 200, "its pool grows")
@@ -244,7 +244,7 @@ def test_what_fails_is_audited_as_failed(lab: Lab, console: Console) -> None:
 def test_worker_that_is_shut_down_hands_its_task_back(lab: Lab, console: Console, worker: Member) -> None:
     [task_id] = lab.schedule(exporter="Long")
     run = lab.await_running(task_id)
-    name = console.await_worker("archive-a")
+    name = console.await_worker(lab.node_name(worker))
 
     assert console.post(f"/api/worker/shutdown/{name}").status_code == 200
 

@@ -43,9 +43,10 @@ def known(console: Console) -> int:
 
 def test_runs_of_both_devices_are_shown_with_device_and_study(lab: Lab) -> None:
     _, url = lab.flower()
-    lab.ready(lab.worker("archive-a"), lab.worker("archive-b"))
+    workers = [lab.worker(device) for device in ("archive-a", "archive-b")]
+    lab.ready(*workers)
     with Console(url) as console:
-        names = [console.await_worker(device) for device in ("archive-a", "archive-b")]
+        names = [console.await_worker(lab.node_name(worker)) for worker in workers]
 
         for device, name in zip(("archive-a", "archive-b"), names, strict=True):
             [task_id] = lab.schedule(device=device, study_uid=STUDY)
@@ -94,9 +95,10 @@ def test_it_remembers_so_many_runs_and_stays_small(lab: Lab) -> None:
 
 def test_it_hears_again_after_the_broker_was_away(lab: Lab) -> None:
     member, url = lab.flower()
-    lab.ready(lab.worker("archive-a"))
+    worker = lab.worker("archive-a")
+    lab.ready(worker)
     with Console(url) as console:
-        console.await_worker("archive-a")
+        name = console.await_worker(lab.node_name(worker))
         lab.valkey.stop()
         wait_until(lambda: member.said("no events are heard"), "Flower misses the broker", say=member.tail)
 
@@ -104,7 +106,10 @@ def test_it_hears_again_after_the_broker_was_away(lab: Lab) -> None:
         assert console.get("/health/ready").status_code == 200
 
         lab.valkey.start()
-        wait_until(lambda: member.said("events are heard"), "Flower hears the broker", say=member.tail)
+        wait_until(lambda: member.said("is back, events are heard"), "Flower hears the broker", say=member.tail)
+        wait_until(lambda: make_app().control.ping([name]), "its worker hears the broker", say=worker.tail)
+        with Console(url) as program:
+            assert program.post(f"/api/worker/pool/shrink/{name}", {"n": "1"}).status_code == 200
         [task_id] = lab.schedule()
         lab.await_status([task_id], Status.COMPLETED)
         console.await_run(f"{task_id}.{lab.runs(task_id)[0].id}", "SUCCESS")

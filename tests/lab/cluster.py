@@ -146,8 +146,11 @@ class Lab(Board):
 
     def node_id(self, member: Member) -> int:
         """Return the id of a worker's row, that its runs refer to."""
-        newest = select(WorkerNode.id).where(WorkerNode.pid == member.pid).order_by(WorkerNode.id.desc()).limit(1)
-        return self.ask(lambda session: session.scalars(newest).one())
+        return self._node(member).id
+
+    def node_name(self, member: Member) -> str:
+        """Return what a worker is called in Celery. A dead worker's number is free again only after a while."""
+        return self._node(member).name
 
     # ---- faults of the servers
 
@@ -186,6 +189,10 @@ class Lab(Board):
         return f"Log ends:\n{ends}"
 
     # ---- private
+
+    def _node(self, member: Member) -> WorkerNode:
+        newest = select(WorkerNode).where(WorkerNode.pid == member.pid).order_by(WorkerNode.id.desc()).limit(1)
+        return self.ask(lambda session: session.scalars(newest).one())
 
     def _start(self, name: str, command: Sequence[str], **variables: str) -> Member:
         known = {m.name for m in self.members}

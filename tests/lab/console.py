@@ -58,16 +58,14 @@ class Console:
         assert found is not None, f"{path} has no form"
         return found.group(1)
 
-    def await_worker(self, device: str) -> str:
-        """Wait until Flower knows a worker of a device; returns its name."""
+    def await_worker(self, name: str) -> str:
+        """Wait until Flower knows a worker; returns its name. Those that have ended long since it knows too."""
 
-        def known() -> str | None:
-            names = self._http.get("/api/workers", params={"refresh": "1"}).json()
-            return next((name for name in names if name.startswith(f"{device}.")), None)
+        def known() -> bool:
+            return name in self._http.get("/api/workers", params={"refresh": "1"}).json()
 
-        found = wait_until(known, f"Flower knows a worker of {device}")
-        assert found is not None
-        return found
+        wait_until(known, f"Flower knows worker {name}")
+        return name
 
     def await_run(self, name: str, state: str) -> dict[str, object]:
         """Wait until Flower shows a run in a state; returns all that it shows."""

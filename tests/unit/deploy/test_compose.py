@@ -211,4 +211,4 @@ def test_pinned_setuptools_is_what_the_image_takes_from_the_lock() -> None:
 
 @pytest.mark.parametrize("path", ["compose.yaml", "Dockerfile", "deploy/secrets/make"])
 def test_no_file_names_an_index_of_packages(path: str) -> None:
-    assert not re.search(r"https?://|index-url", (PROJECT / path).read_text())
+    assert not re.search(r"https?:|--(extra-)?index\b|--find-links", (PROJECT / path).read_text())
