@@ -13,7 +13,7 @@ from config.sizes import Minimum
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 #: Queue of exports that need no configured exporter.
-_EXPORT = "Export"
+EXPORT_QUEUE = "Export"
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +255,8 @@ class Device:
         Source: the export services of dcm4chee-arc-light.
         """
         named = self.exporters.get(exporter_id)
-        if named is None and exporter_id.startswith("dicom:") and _EXPORT in self.queues:
-            return Exporter(exporter_id, exporter_id, _EXPORT)
+        if named is None and exporter_id.startswith("dicom:") and EXPORT_QUEUE in self.queues:
+            return Exporter(exporter_id, exporter_id, EXPORT_QUEUE)
         return named
 
     def ae_for(self, title: str) -> ApplicationEntity | None:

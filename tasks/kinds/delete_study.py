@@ -70,6 +70,7 @@ class DeleteStudy:
     slug: ClassVar[str] = "deletion"
     reads_files: ClassVar[bool] = False
     is_housekeeping: ClassVar[bool] = True
+    queue: ClassVar[str] = QUEUE
 
     def validate(self, new: NewTask, device: Device) -> NewTask:
         """Check that the device has the queue; the file system is one of its own, as its marks are.

@@ -69,6 +69,7 @@ class Diff:
     slug: ClassVar[str] = "diff"
     reads_files: ClassVar[bool] = False
     is_housekeeping: ClassVar[bool] = False
+    queue: ClassVar[str] = QUEUE
 
     def validate(self, new: NewTask, device: Device) -> NewTask:
         """Check queue, the three AEs, and the query.

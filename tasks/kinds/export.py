@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from archive import db, query
 from archive.query import Entity, StoredObject
 from archive.storage import reading
-from config.device import Device, Exporter
+from config.device import EXPORT_QUEUE, Device, Exporter
 from tasks import placing, targets
 from tasks.errors import ConflictError, InvalidError, PermanentError
 from tasks.exporters import registry
@@ -75,6 +75,7 @@ class Export:
     slug: ClassVar[str] = "export"
     reads_files: ClassVar[bool] = True
     is_housekeeping: ClassVar[bool] = False
+    queue: ClassVar[str] = EXPORT_QUEUE
 
     def validate(self, new: NewTask, device: Device) -> NewTask:
         """Check exporter and queue at the device; queue and destination follow from the exporter.

@@ -39,6 +39,7 @@ class Retrieve:
     slug: ClassVar[str] = "retrieve"
     reads_files: ClassVar[bool] = False
     is_housekeeping: ClassVar[bool] = False
+    queue: ClassVar[str] = QUEUE
 
     def validate(self, new: NewTask, device: Device) -> NewTask:
         """Check queue, local AE and remote AE; the destination is known to the remote AE alone.

@@ -61,6 +61,7 @@ class VerifyStorage:
     slug: ClassVar[str] = "stgver"
     reads_files: ClassVar[bool] = True
     is_housekeeping: ClassVar[bool] = False
+    queue: ClassVar[str] = QUEUE
 
     def validate(self, new: NewTask, device: Device) -> NewTask:
         """Check queue, local AE and policy.
