@@ -55,10 +55,7 @@ _ERRORS = {
     "404": "What is named does not exist.",
     "409": "Its state does not allow it.",
     "500": "Unexpected; the text names the id under which it was logged.",
-    "502": "Bulk calls: the foreign device that dicomDeviceName names cannot be reached.",
     "503": "The database does not answer.",
-    "504": "Bulk calls: the foreign device does not answer in time.",
-    "508": "Bulk calls: the URL of the foreign device leads back to this cluster.",
 }
 
 

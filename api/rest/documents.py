@@ -58,6 +58,16 @@ PREVIEW = thing(
 SOME_REFUSED = thing({"count": COUNT, "failed": COUNT, "refusals": _REFUSALS})
 ALL_REFUSED = thing({"failed": COUNT, "refusals": _REFUSALS})
 
+MADE = thing({"count": COUNT})
+WOULD_BE_MADE = thing({"dryrun": TRUTH, "count": COUNT, "existing": COUNT, "byDevice": COUNTS})
+#: What became of a task whose end was waited for; kinds add counters.
+SENT = thing(
+    {"taskID": DIGITS, **dict.fromkeys(("completed", "warning", "failed"), COUNT)}, {"status": TEXT, "error": TEXT}
+)  # fmt: skip
+VERIFIED = thing({"taskID": DIGITS, **dict.fromkeys(("completed", "failed"), COUNT)}, {"errorMessage": TEXT})
+COMPARED = thing({"taskID": DIGITS, **dict.fromkeys(("count", "missing", "different"), COUNT)})
+NOT_COMPARED = thing({"taskID": DIGITS, "errorMessage": TEXT})
+
 OPERATION = thing(
     {
         "operationID": {"type": "string", "format": "uuid"},
@@ -139,6 +149,7 @@ def of(
     also: Sequence[str] = (),
     more: Mapping[int | str, tuple[str, Schema | None]] | None = None,
     extra: Sequence[Mapping[str, Any]] = (),
+    body: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what a route says of itself.
 
@@ -149,6 +160,7 @@ def of(
         also: other media types of the answer, which are texts.
         more: further statuses with description and schema of their JSON; None: an error as all are.
         extra: entries of parameters that are not in the query.
+        body: entry of the body of the request.
     """
     content: dict[str, Any] = {} if answer is None else {"application/json": {"schema": answer}}
     content |= dict.fromkeys(also, _TEXTUAL)
@@ -162,5 +174,8 @@ def of(
         "status_code": status,
         "response_class": Response,
         "responses": responses,
-        "openapi_extra": {"parameters": [*(one.documented() for one in known), *extra]},
+        "openapi_extra": {
+            "parameters": [*(one.documented() for one in known), *extra],
+            **({} if body is None else {"requestBody": body}),
+        },
     }

@@ -58,6 +58,14 @@ class Circle(RequestError):
     status = HTTPStatus.LOOP_DETECTED
 
 
+#: What the OpenAPI document says of bulk calls besides what it says of all.
+ERRORS: Mapping[int | str, tuple[str, None]] = {
+    int(Unreachable.status): ("The foreign device that dicomDeviceName names cannot be reached.", None),
+    int(Silent.status): ("The foreign device does not answer in time.", None),
+    int(Circle.status): ("The URL of the foreign device leads back to this cluster.", None),
+}
+
+
 def forwarded(request: Request, caller: Caller, given: Given) -> Response | None:
     """Return the answer of the foreign device that a bulk call names; None: it names none.
 

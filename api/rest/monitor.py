@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from api import answers, steering
 from api.answers import BadRequest, Route
-from api.rest import bulk, changes, documents, filters, listing, parameters
+from api.rest import bulk, changes, documents, filters, forwarding, listing, parameters
 from api.rest.aggregates import Aggregates
 from api.rest.bulk import DRY_RUN
 from api.rest.listing import Written
@@ -30,6 +30,7 @@ _CHANGE: dict[str, Any] = {
         202: ("Some were refused; or it runs as an operation.",
               {"anyOf": [documents.SOME_REFUSED, documents.OPERATION]}),
         409: ("All were refused.", documents.ALL_REFUSED),
+        **forwarding.ERRORS,
     },
     "extra": (bulk.PREFER,),
 }  # fmt: skip

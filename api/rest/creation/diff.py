@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api import answers
 from api.answers import BadRequest
+from api.rest import documents
 from api.rest.creation import asking, remote, routes, services, waiting
 from api.rest.creation.asking import Asked
 from api.rest.creation.recipe import Path, Recipe
@@ -100,18 +101,27 @@ def router() -> APIRouter:
     made = routes.router(RECIPE, "/aets/{aet}/dimse/{primary}/diff/{secondary}")
     routes.uploading(made, RECIPE, "diff", "", only=("studies_of_csv",))
     known = (*services.documented(Level.STUDY), *asking.COMMON, *RECIPE.parameters)
-    responses = {
-        "200": routes.answered("How many studies were compared, and how many differ or are missing.", routes.COUNT),
-        "202": {"description": "With queue: made; else: it has not ended."},
-        "303": {"description": "The differences are at Location."},
-        "502": {"description": "An archive did not do its part."},
-    }
-    for name, path, answer in (("compare", "/studies", _differences), ("compare_count", "/studies/count", _counts)):
-        queue = (_QUEUED, _SPLIT) if name == "compare" else ()
-        summary = "Compare the studies of two archives"
-        routes.add(made, name, path, (_comparing(answer, queue), (*queue, *known)), summary, {"responses": responses},
-                   method="GET")  # fmt: skip
+    queue, task = (_QUEUED, _SPLIT), routes.task_of(RECIPE)
+    # A description of an answer cannot say that there may be no body.
+    routes.add(
+        made, "compare", "/studies", (_comparing(_differences, queue), (*queue, *known)),
+        "Compare the studies of two archives; the differences are at Location",
+        _described(303, ("With queue: made, no body; else: the task, which has not ended.", None)), method="GET",
+    )  # fmt: skip
+    routes.add(
+        made, "compare_count", "/studies/count", (_comparing(_counts, ()), known),
+        "Compare the studies of two archives, and count",
+        _described(200, ("The task, which has not ended.", task)), method="GET",
+    )  # fmt: skip
     return made
+
+
+def _described(status: int, not_ended: tuple[str, documents.Schema | None]) -> dict[str, Any]:
+    failed = ("An archive did not do its part.", documents.NOT_COMPARED)
+    return {
+        "status": status, "answer": documents.COMPARED, "more": {202: not_ended, 502: failed},
+        "extra": (waiting.PREFER,),
+    }  # fmt: skip
 
 
 def _comparing(answer: waiting.Answer, queue: Sequence[Parameter]) -> routes.Service:

@@ -40,7 +40,7 @@ def router() -> APIRouter:
     suffix = "/export/{ExporterID}"
     routes.uploading(made, RECIPE, "export", suffix)
     routes.matching(made, RECIPE, "export", suffix)
-    waiting.one(made, RECIPE, "export", suffix, (_is_queued, waiting.transferred))
+    waiting.one(made, RECIPE, "export", suffix, waiting.transfer(_is_queued))
     return made
 
 

@@ -63,11 +63,10 @@ def router() -> APIRouter:
     made = routes.router(RECIPE, "/aets/{aet}/dimse/{movescp}")
     routes.uploading(made, RECIPE, "retrieve", _SUFFIX, only=("studies_of_csv",))
     keys = (*services.documented(Level.STUDY), *asking.COMMON, *RECIPE.parameters)
-    answer = {"responses": routes.many("413", "501", "502")}
     for name, path in (("retrieve_studies", "/studies"), ("retrieve_found_studies", "/query:{findscp}/studies")):
         summary = "Make a task for each study that the other archive finds"
-        routes.add(made, name, path + _SUFFIX, (_matching, keys), summary, answer)
-    waiting.one(made, RECIPE, "retrieve", _SUFFIX, (_is_queued, waiting.transferred))
+        routes.add(made, name, path + _SUFFIX, (_matching, keys), summary, routes.many(413, 501, 502))
+    waiting.one(made, RECIPE, "retrieve", _SUFFIX, waiting.transfer(_is_queued))
     return made
 
 

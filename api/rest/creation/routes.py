@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from api.answers import Route
+from api.rest import documents, shape
 from api.rest.creation import asking, services
 from api.rest.creation.recipe import DESCRIBED, Recipe
 from api.rest.creation.upload import Spooled
@@ -37,11 +38,9 @@ UPLOADING = (
     ("series_of_csv", "/studies/csv:{studyField}/series/csv:{seriesField}"),
 )
 
-COUNT = {"type": "object", "required": ["count"], "properties": {"count": {"type": "integer"}}}
-TASK = {"type": "object", "required": ["taskID", "type", "status"]}
 _CSV = {
     "required": True,
-    "content": {"text/csv": {"schema": {"type": "string"}, "example": "1.2.840.1\r\n1.2.840.2\r\n"}},
+    "content": {"text/csv": {"schema": documents.TEXT, "example": "1.2.840.1\r\n1.2.840.2\r\n"}},
 }
 
 Service = Callable[..., Response] | Callable[..., Coroutine[Any, Any, Response]]
@@ -61,9 +60,9 @@ def uploading(made: APIRouter, recipe: Recipe, verb: str, suffix: str, only: Seq
     for name, path in UPLOADING:
         if not only or name in only:
             known = (asking.DRY_RUN, *asking.COMMON, *recipe.parameters)
-            extra = {"requestBody": _CSV, "responses": many("204", "415")}
+            described = {**many(204, 413, 415), "body": _CSV}
             summary = f"Make a task for each {'series' if 'series' in name else 'study'} of a CSV"
-            add(made, f"{verb}_{name}", path + suffix, (service, known), summary, extra)
+            add(made, f"{verb}_{name}", path + suffix, (service, known), summary, described)
 
 
 def matching(made: APIRouter, recipe: Recipe, verb: str, suffix: str) -> None:
@@ -71,8 +70,7 @@ def matching(made: APIRouter, recipe: Recipe, verb: str, suffix: str) -> None:
     for name, level, path in MATCHING:
         known = (*services.documented(level), *asking.COMMON, *recipe.parameters)
         summary = f"Make a task for each of the {level} that match"
-        add(made, f"{verb}_{name}", path + suffix, (_matching(recipe, level), known), summary,
-            {"responses": many("413")})  # fmt: skip
+        add(made, f"{verb}_{name}", path + suffix, (_matching(recipe, level), known), summary, many(413))
 
 
 def _matching(recipe: Recipe, level: Level) -> Service:
@@ -84,37 +82,40 @@ def _matching(recipe: Recipe, level: Level) -> Service:
 
 def add(
     made: APIRouter, name: str, path: str, service: tuple[Service, Iterable[Parameter]], summary: str,
-    extra: dict[str, Any], *, method: str = "POST",
+    described: Mapping[str, Any], *, method: str = "POST",
 ) -> None:  # fmt: skip
-    """Add one service with its entry in the OpenAPI document."""
+    """Add one service with its entry in the OpenAPI document: `described` is what `documents.of` takes."""
     handler, known = service
     in_path = [
-        {"name": value, "in": "path", "required": True, "description": DESCRIBED[value], "schema": {"type": "string"}}
+        {"name": value, "in": "path", "required": True, "description": DESCRIBED[value], "schema": documents.TEXT}
         for value in re.findall(r"\{(\w+)\}", made.prefix + path)
     ]
-    documented = {"parameters": [*in_path, *(parameter.documented() for parameter in known), asking.KEY], **extra}
+    extra = (*in_path, asking.KEY, *described.get("extra", ()))
     made.add_api_route(
-        path, handler, methods=[method], name=name, operation_id=name, summary=summary, status_code=202,
-        response_class=Response, openapi_extra=documented,
+        path, handler, methods=[method], name=name, operation_id=name, summary=summary,
+        **documents.of(*known, **{**described, "extra": extra}),
     )  # fmt: skip
 
 
-def answered(description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the entry of an answer in the OpenAPI document."""
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
-
-
-def many(*others: str) -> dict[str, Any]:
-    """Return the answers of a service that makes many tasks, these others among them."""
+def many(*others: int) -> dict[str, Any]:
+    """Return how a service answers that makes many tasks, with these statuses too."""
     said = {
-        "204": "No line names a study; the Warning says so.",
-        "413": "More match, or more was sent, than is allowed.",
-        "415": "It is no CSV in UTF-8.",
-        "501": "This process cannot query others.",
-        "502": "The other archive did not do its part.",
+        204: "No line names a study; the Warning says so.",
+        413: "More match, or more was sent, than is allowed.",
+        415: "It is no CSV in UTF-8.",
+        501: "This process cannot query others.",
+        502: "The other archive did not do its part.",
     }
     return {
-        "200": answered("With dryrun: what would be made.", COUNT),
-        "202": answered("How many tasks were made.", COUNT),
-        **{status: {"description": said[status]} for status in others},
+        "status": 202,
+        "answer": documents.MADE,
+        "more": {
+            200: ("With dryrun: what would be made.", documents.WOULD_BE_MADE),
+            **{status: (said[status], None) for status in others},
+        },
     }
+
+
+def task_of(recipe: Recipe) -> documents.Schema:
+    """Return the schema of a task of a kind, as services answer with it."""
+    return documents.task(shape.of_kind(recipe.kind).properties)

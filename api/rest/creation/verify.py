@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from api.answers import BadRequest
+from api.rest import documents
 from api.rest.creation import routes, waiting
 from api.rest.creation.asking import Asked
 from api.rest.creation.recipe import Path, Recipe
@@ -59,7 +60,8 @@ def router() -> APIRouter:
     made = routes.router(RECIPE, "/aets/{aet}/rs")
     routes.uploading(made, RECIPE, "verify", "/stgver")
     routes.matching(made, RECIPE, "verify", "/stgver")
-    waiting.one(made, RECIPE, "verify", "/stgver", (_is_queued, _answer))
+    meant = {202: "Some files are not as they should be.", 409: "No file is as it should be."}
+    waiting.one(made, RECIPE, "verify", "/stgver", waiting.Ending(_is_queued, _answer, documents.VERIFIED, meant))
     return made
 
 

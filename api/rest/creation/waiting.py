@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +17,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api import answers
+from api.rest import documents
 from api.rest.creation import asking, routes, services
 from api.rest.creation.asking import Asked
 from api.rest.creation.recipe import Recipe
@@ -27,6 +29,7 @@ from tasks.record import TaskView
 
 #: Seconds between two looks at the task.
 _LOOK_EVERY_S = 0.2
+_ACCEPTED = int(HTTPStatus.ACCEPTED)
 #: Seconds that a client waits at most; what it asked for goes on.
 LONGEST_WAIT_S = 600.0
 
@@ -35,17 +38,42 @@ Answer = Callable[[TaskView], tuple[int, Mapping[str, Any]]]
 #: Tell whether the request asks for a task, and for no waiting.
 IsQueued = Callable[[Asked], bool]
 
-_ENDED = {
-    "200": "Everything was done.",
-    "206": "Some of it was done.",
-    "409": "Nothing is as it should be.",
-    "502": "Nothing could be done; or the other archive did not do its part.",
+#: The entry of the OpenAPI document of how long a client waits.
+PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`wait=SECONDS`: answer 202 with the task if it has not ended by then; absent: 600.",
+    "schema": documents.TEXT,
 }
 
 
-def one(made: APIRouter, recipe: Recipe, verb: str, suffix: str, how: tuple[IsQueued, Answer]) -> None:
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a service answers that waits."""
+
+    is_queued: IsQueued
+    answer: Answer
+    #: Schema of the body that `answer` returns, with the number of the task.
+    schema: documents.Schema
+    #: Statuses other than 200 that `answer` returns, each with what it means.
+    statuses: Mapping[int, str]
+
+    def described(self, task: documents.Schema) -> dict[str, Any]:
+        """Return the answers for the OpenAPI document; `task` is the schema of the task that is answered too."""
+        # A task that has not ended is 202 as well.
+        more = {status: (meant, self.schema) for status, meant in self.statuses.items()}
+        meant, ended = self.statuses.get(_ACCEPTED), {"anyOf": [task, self.schema]}
+        made = "The task, or an equal one; it has not ended."
+        return {
+            "answer": self.schema,
+            "more": {**more, _ACCEPTED: (made, task) if meant is None else (f"{made} Or: {meant}", ended)},
+            "extra": (PREFER,),
+        }
+
+
+def one(made: APIRouter, recipe: Recipe, verb: str, suffix: str, how: Ending) -> None:
     """Add the services of one study, series or object, that wait unless the request asks for a task."""
-    is_queued, answer = how
 
     async def service(request: Request, caller: Submitter) -> Response:
         def make() -> tuple[Asked, Scheduled]:
@@ -53,18 +81,14 @@ def one(made: APIRouter, recipe: Recipe, verb: str, suffix: str, how: tuple[IsQu
             return asked, services.make_one(asked, asking.entity_of(asked.path))
 
         asked, scheduled = await run_in_threadpool(make)
-        if is_queued(asked):
+        if how.is_queued(asked):
             return services.answer_one(asked, scheduled)
-        return await ended(asked, scheduled, answer)
+        return await ended(asked, scheduled, how.answer)
 
     for name, path in routes.SINGLE:
         known = (*asking.COMMON, *recipe.parameters)
-        responses = {
-            **{status: {"description": text} for status, text in _ENDED.items()},
-            "202": routes.answered("The task, or an equal one; it has not ended.", routes.TASK),
-        }
-        summary = f"Make a task of one {name}"
-        routes.add(made, f"{verb}_{name}", path + suffix, (service, known), summary, {"responses": responses})
+        described = how.described(routes.task_of(recipe))
+        routes.add(made, f"{verb}_{name}", path + suffix, (service, known), f"Make a task of one {name}", described)
 
 
 async def ended(asked: Asked, scheduled: Scheduled, answer: Answer) -> Response:
@@ -97,7 +121,12 @@ def _look(task_id: int) -> TaskView | None:
         return queries.get(session, task_id)
 
 
-def transferred(task: TaskView) -> tuple[int, dict[str, Any]]:
+def transfer(is_queued: IsQueued) -> Ending:
+    """Return how a service answers that sends something."""
+    return Ending(is_queued, _transferred, documents.SENT, {206: "Some of it was sent.", 502: "Nothing was sent."})
+
+
+def _transferred(task: TaskView) -> tuple[int, dict[str, Any]]:
     """Return what the service answers that waits: 200, 206 if some failed, 502 if all did."""
     numbers = {name: int(task.progress.get(name) or 0) for name in ("completed", "warning", "failed")}
     sent = numbers["completed"] + numbers["warning"]

@@ -16,6 +16,7 @@ from api.app import create_app
 from archive import db, schema
 from tasks.state import Event, Status
 from tests import factories
+from tests.integration.api.described import document
 from tests.integration.api.wire import BASE, EXPORTS, Wire, error_of
 from tests.lab.waiting import wait_until
 from workers.embedded.postgres import EmbeddedPostgres
@@ -112,6 +113,41 @@ def test_document_names_no_422_and_all_parameters(wire: Wire) -> None:
     listed = document["paths"][EXPORTS]["get"]
     assert {"ExporterID", "status", "limit"} <= {one["name"] for one in listed["parameters"]}
     assert "400" in listed["responses"]
+
+
+def test_only_what_can_ask_others_says_that_they_may_not_answer() -> None:
+    found: dict[str, set[str]] = {status: set() for status in ("502", "504", "508")}
+    for path, services in document()["paths"].items():
+        for operation in services.values():
+            for status in found.keys() & operation["responses"].keys():
+                found[status].add(path)
+
+    bulk = {
+        path for path in found["508"] if re.fullmatch(r".*/monitor/\w+(/cancel|/reschedule(/\{ExporterID\})?)?", path)
+    }
+    queue = {f"{BASE}/queue/{{queueName}}{behind}" for behind in ("", "/cancel", "/reschedule")}
+    assert EXPORTS in bulk
+    assert found["504"] == found["508"] == bulk | queue
+    assert found["502"] - found["508"] == {path for path in found["502"] if path.startswith(f"{BASE}/aets/")} != set()
+
+
+def test_services_that_make_tasks_are_described_as_others_are() -> None:
+    making = [
+        (path, operation)
+        for path, services in document()["paths"].items() if path.startswith(f"{BASE}/aets/")
+        for operation in services.values()
+    ]  # fmt: skip
+
+    assert len(making) > 30
+    for path, operation in making:
+        placed = {(one["in"], one["name"]) for one in operation["parameters"]}
+        assert {name for place, name in placed if place == "path"} == set(re.findall(r"\{(\w+)\}", path)), path
+        assert {("query", "batchID"), ("header", "Idempotency-Key")} <= placed, path
+        assert ("csv:" in path) == ("requestBody" in operation), path
+        made = [said for status, said in operation["responses"].items() if status in ("200", "202", "303")]
+        schemas = [said["content"]["application/json"]["schema"] for said in made if said.get("content")]
+        assert schemas, path
+        assert all(schema.keys() & {"required", "anyOf"} for schema in schemas), path
 
 
 def test_health(wire: Wire) -> None:

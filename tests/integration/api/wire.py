@@ -1,4 +1,7 @@
-"""A client written from the description of the wire alone: it sees bytes, headers and statuses."""
+"""A client written from the description of the wire alone: it sees bytes, headers and statuses.
+
+An answer that the OpenAPI document does not describe fails the test that gets it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import Any, Self
 
 import httpx
 from fastapi import FastAPI
+
+from tests.integration.api import described
 
 BASE = "/dcm4chee-arc"
 EXPORTS = f"{BASE}/monitor/export"
@@ -32,7 +37,7 @@ class Wire:
 
     def ask(self, method: str, path: str, body: str | None = None, **headers: str) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._runner.run(self._http.request(method, path, content=body, headers=named))
+        return described.check(self._runner.run(self._http.request(method, path, content=body, headers=named)))
 
     def ask_all(self, method: str, paths: Iterable[str], **headers: str) -> list[httpx.Response]:
         """Send several requests at once."""
@@ -41,7 +46,7 @@ class Wire:
         async def gathered() -> list[httpx.Response]:
             return await asyncio.gather(*(self._http.request(method, path, headers=named) for path in paths))
 
-        return self._runner.run(gathered())
+        return [described.check(answer) for answer in self._runner.run(gathered())]
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.ask("GET", path, **headers)
