@@ -29,9 +29,10 @@ from tasks.record import TaskView
 
 #: Seconds between two looks at the task.
 _LOOK_EVERY_S = 0.2
-_ACCEPTED = int(HTTPStatus.ACCEPTED)
 #: Seconds that a client waits at most; what it asked for goes on.
 LONGEST_WAIT_S = 600.0
+
+_ACCEPTED = int(HTTPStatus.ACCEPTED)
 
 #: Return status and body for the task as it ended.
 Answer = Callable[[TaskView], tuple[int, Mapping[str, Any]]]
@@ -61,15 +62,13 @@ class Ending:
 
     def described(self, task: documents.Schema) -> dict[str, Any]:
         """Return the answers for the OpenAPI document; `task` is the schema of the task that is answered too."""
-        # A task that has not ended is 202 as well.
         more = {status: (meant, self.schema) for status, meant in self.statuses.items()}
-        meant, ended = self.statuses.get(_ACCEPTED), {"anyOf": [task, self.schema]}
-        made = "The task, or an equal one; it has not ended."
-        return {
-            "answer": self.schema,
-            "more": {**more, _ACCEPTED: (made, task) if meant is None else (f"{made} Or: {meant}", ended)},
-            "extra": (PREFER,),
-        }
+        waits = "The task, or an equal one; it has not ended."
+        if _ACCEPTED in more:
+            more[_ACCEPTED] = (f"{waits} Or: {self.statuses[_ACCEPTED]}", {"anyOf": [task, self.schema]})
+        else:
+            more[_ACCEPTED] = (waits, task)
+        return {"answer": self.schema, "more": more, "extra": (PREFER,)}
 
 
 def one(made: APIRouter, recipe: Recipe, verb: str, suffix: str, how: Ending) -> None:

@@ -49,12 +49,9 @@ def _patterns() -> list[tuple[str, re.Pattern[str]]]:
     def general(template: str) -> tuple[int, int]:
         return template.count("{"), -len(re.sub(r"\{\w+\}", "", template))
 
-    return [
-        (
-            one,
-            re.compile(
-                "".join("[^/]+" if part[:1] == "{" else re.escape(part) for part in re.split(r"(\{\w+\})", one))
-            ),
-        )
-        for one in sorted(document()["paths"], key=general)
-    ]
+    return [(one, _pattern(one)) for one in sorted(document()["paths"], key=general)]
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    parts = re.split(r"(\{\w+\})", template)
+    return re.compile("".join("[^/]+" if part.startswith("{") else re.escape(part) for part in parts))
