@@ -84,12 +84,19 @@ class Probe:
 class Gate:
     """Lets requests pass while the database answers."""
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: Probe, patience_s: float = _PATIENCE_S) -> None:
+        """Prepare.
+
+        Args:
+            probe: of the database.
+            patience_s: how long a request waits for the answer of the database before it is refused.
+        """
         self._probe = probe
+        self._patience_s = patience_s
         self._limiter: anyio.CapacityLimiter | None = None
 
-    async def passable(self, patience_s: float = _PATIENCE_S) -> None:
-        """Return at once if the database answered a moment ago, else ask it, and wait at most so long.
+    async def passable(self, at_least_s: float = 0.0) -> None:
+        """Return at once if the database answered a moment ago, else ask it, and wait for as long as is patient.
 
         Raises:
             AwayError: it does not answer.
@@ -99,6 +106,7 @@ class Gate:
         if self._limiter is None:
             # Those who wait here must not take the threads of those who work.
             self._limiter = anyio.CapacityLimiter(40)
+        patience_s = max(self._patience_s, at_least_s)
         wrong = await anyio.to_thread.run_sync(self._probe.wrong, patience_s, limiter=self._limiter)
         if wrong is not None:
             raise AwayError(wrong)

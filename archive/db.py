@@ -14,6 +14,7 @@ from sqlalchemy import Engine, MetaData, create_engine, event
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from archive.answering import Connection
 from config import settings
@@ -143,8 +144,14 @@ def use(new_engine: Engine | None) -> None:
     """Replace this process's engine (tests; a worker child after it started); None: make it anew at next use."""
     global _engine
     if _engine is not None and _engine is not new_engine:
+        # What another thread still has it gives back to a pool that nobody disposes of any more.
+        event.listen(_engine, "checkin", _close)
         _engine.dispose()
     _engine = new_engine
+
+
+def _close(_connection: object, entry: ConnectionPoolEntry) -> None:
+    entry.invalidate()
 
 
 @contextmanager

@@ -55,8 +55,9 @@ BULK_DONE = thing({"count": COUNT})
 PREVIEW = thing(
     {"dryrun": TRUTH, "count": COUNT, "failed": COUNT, "byDevice": COUNTS, "byStatus": COUNTS, "refusals": _REFUSALS}
 )
-SOME_REFUSED = thing({"count": COUNT, "failed": COUNT, "refusals": _REFUSALS})
-ALL_REFUSED = thing({"failed": COUNT, "refusals": _REFUSALS})
+#: A foreign device whose answer is relayed may give no reasons.
+SOME_REFUSED = thing({"count": COUNT, "failed": COUNT}, {"refusals": _REFUSALS})
+ALL_REFUSED = thing({"failed": COUNT}, {"refusals": _REFUSALS})
 
 MADE = thing({"count": COUNT})
 WOULD_BE_MADE = thing({"dryrun": TRUTH, "count": COUNT, "existing": COUNT, "byDevice": COUNTS})

@@ -53,7 +53,8 @@ class Monitor:
         csv = ("text/csv",) if scope.shape else ()
         listed = documents.array(documents.task(scope.shape.properties if scope.shape else None))
         count = documents.thing({"count": documents.COUNT})
-        self._add(made, "GET", "", self.list, self._listing(), answer=listed, also=csv)
+        refused = {406: ("It has no such format.", None)}
+        self._add(made, "GET", "", self.list, self._listing(), answer=listed, also=csv, more=refused)
         self._add(made, "GET", "/count", self.count, self._filters, answer=count)
         self._add(made, "POST", "/cancel", self.cancel, changing, **_CHANGE)
         self._add(made, "POST", "/reschedule", self.reschedule, renew, **_CHANGE)

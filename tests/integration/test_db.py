@@ -61,3 +61,15 @@ def test_statement_that_takes_too_long_is_ended_by_the_server(database: str) -> 
         session.execute(text("SELECT pg_sleep(60)"))
 
     assert session_of() == before
+
+
+def test_connection_of_an_engine_that_was_replaced_is_closed_when_it_is_given_back(database: str) -> None:
+    held = db.engine().connect()
+    driver = held.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+
+    db.use(None)
+    while_held = driver.closed
+    held.close()
+
+    assert (while_held, driver.closed) == (False, True)

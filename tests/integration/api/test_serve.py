@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +80,18 @@ def is_ready(url: str) -> bool:
         return False
 
 
+def answered(method: str, url: str) -> httpx.Response:
+    """Ask until the answer is not that the database does not answer: on a busy machine it may be slow."""
+
+    def ask() -> httpx.Response | None:
+        answer = httpx.request(method, url, timeout=PATIENCE_S, trust_env=False)
+        return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
+
+    found = wait_until(ask, f"{url} does more than to say that it is busy")
+    assert found is not None
+    return found
+
+
 def test_process_listens_on_its_own_address_and_on_those_of_devices(
     environment: dict[str, str], started: subprocess.Popen[str], offset: int
 ) -> None:
@@ -88,8 +99,8 @@ def test_process_listens_on_its_own_address_and_on_those_of_devices(
     for url in urls:
         wait_until(lambda url=url: is_ready(url), f"{url} answers")
 
-    made = httpx.post(f"{urls[1]}/dcm4chee-arc/aets/ARCHIVE_A/rs/studies/1.2/export/Noop", trust_env=False)
-    listed = httpx.get(f"{urls[2]}/dcm4chee-arc/monitor/export", trust_env=False)
+    made = answered("POST", f"{urls[1]}/dcm4chee-arc/aets/ARCHIVE_A/rs/studies/1.2/export/Noop")
+    listed = answered("GET", f"{urls[2]}/dcm4chee-arc/monitor/export")
 
     assert made.status_code == 202
     assert listed.json() == [made.json()]
@@ -106,10 +117,9 @@ def test_broker_that_is_frozen_delays_no_answer(
     valkey.freeze()
     try:
         for study in range(10):
-            began = time.monotonic()
-            made = httpx.post(f"{url}/dcm4chee-arc/aets/ARCHIVE_A/rs/studies/1.{study}/export/Noop", trust_env=False)
-            assert made.status_code == 202
-            assert time.monotonic() - began < 1  # far below on a machine that has nothing else to do
+            # It does not thaw before: an answer that waited for it would never come.
+            uri = f"{url}/dcm4chee-arc/aets/ARCHIVE_A/rs/studies/1.{study}/export/Noop"
+            assert answered("POST", uri).status_code == 202
         assert is_ready(url)
     finally:
         valkey.thaw()

@@ -13,7 +13,9 @@ from typing import Any, Self
 import httpx
 from fastapi import FastAPI
 
+from api.gate import Gate
 from tests.integration.api import described
+from tests.lab.waiting import PATIENCE_S
 
 BASE = "/dcm4chee-arc"
 EXPORTS = f"{BASE}/monitor/export"
@@ -22,7 +24,12 @@ EXPORTS = f"{BASE}/monitor/export"
 class Wire:
     """Sends requests to an application as if they came over a socket."""
 
-    def __init__(self, app: FastAPI, token: str | None = None, came_from: str = "127.0.0.1") -> None:
+    def __init__(
+        self, app: FastAPI, token: str | None = None, came_from: str = "127.0.0.1", *, patient: bool = True
+    ) -> None:
+        """Begin; a patient one is not told that the database is away because the machine is busy."""
+        if patient:
+            app.state.gate = Gate(app.state.database_probe, PATIENCE_S)
         transport = httpx.ASGITransport(app=app, client=(came_from, 40000))
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", headers=headers)
