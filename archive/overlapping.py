@@ -8,14 +8,21 @@ Source: PostgreSQL documentation, chapter Frontend/Backend Protocol, Pipelining;
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg import pq
 from psycopg.waiting import Ready, Wait
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import PoolProxiedConnection
 
+from archive import db
 from archive.answering import Connection
+
+#: Errors of a database that is there.
+_RACES = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
 _Exchange = Generator[Wait, Ready, Any]
 
@@ -30,19 +37,55 @@ class Statement:
     text: str
 
 
-def run(
-    connection: Connection, statement: Statement, values: Sequence[str | None], meanwhile: Callable[[], None]
-) -> str:
-    """Run a statement in a transaction of its own and commit it when `meanwhile` has returned.
+def nothing() -> None:
+    """Do nothing meanwhile."""
+
+
+def run(statement: Statement, values: Sequence[str | None], meanwhile: Callable[[], None] = nothing) -> str:
+    """Run a statement on a connection of the pool, in a transaction that is committed when `meanwhile` has returned.
 
     Args:
-        connection: in no transaction.
         statement: is prepared at its first use on a connection.
         values: as PostgreSQL reads them.
-        meanwhile: runs while the server works; what it raises goes through, and nothing is committed then.
+        meanwhile: runs while the server works, twice if the connection has lost what was prepared; what it raises
+            goes through, and nothing is committed then.
 
     Returns:
         The value, as PostgreSQL writes it.
+
+    Raises:
+        OperationalError: of SQLAlchemy; the server gave it up for that of another, and nothing was committed, or it is
+            away, and whether it has committed is not known.
+        psycopg.Error: anything else that the server says; nothing was committed.
+    """
+    with closing(_pooled()) as pooled:
+        connection = cast("Connection", pooled.driver_connection)
+        try:
+            try:
+                return run_on(connection, statement, values, meanwhile)
+            except psycopg.errors.InvalidSqlStatementName:
+                return run_on(connection, statement, values, meanwhile)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
+            if not isinstance(exc, _RACES):
+                pooled.invalidate(exc)
+            raise OperationalError(None, None, exc) from exc
+        finally:
+            if connection.closed:
+                pooled.invalidate()
+
+
+def _pooled() -> PoolProxiedConnection:
+    """Take a connection of the pool; what the driver says of a database that is away is told as elsewhere."""
+    try:
+        return db.engine().raw_connection()
+    except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
+        raise OperationalError(None, None, exc) from exc
+
+
+def run_on(
+    connection: Connection, statement: Statement, values: Sequence[str | None], meanwhile: Callable[[], None]
+) -> str:
+    """Do what `run` does on a connection that is in no transaction.
 
     Raises:
         psycopg.Error: as the server says; nothing was committed.

@@ -8,7 +8,6 @@ Run: python -m benchmarks.receive [ROUNDS]
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,7 +40,8 @@ class Receiver:
     peer: Peer
     #: Returns how many objects it has.
     count: Callable[[], int]
-    empty: Callable[[], None]
+    #: Waits until it has ended its associations.
+    settle: Callable[[], None] = lambda: None
 
 
 def main() -> None:
@@ -68,24 +68,25 @@ def _receivers() -> Iterator[list[Receiver]]:
         peers.storescp("--fork", *peers.AS_SENT, port=free_port()) as sink,
     ):
         lab.dicom(HERE)
-        ours = Receiver("arcfleet", Peer("ARCHIVE_A", "127.0.0.1", port), lambda: len(stored.files()), _forget)
-        theirs = Receiver(REFERENCE, other.peer, other.count, other.forget)
-        floor = Receiver("storescp +B", sink.peer, lambda: len(sink.files()), lambda: _remove(sink))
+        ours = Receiver("arcfleet", Peer("ARCHIVE_A", "127.0.0.1", port), stored.received, _settle)
+        theirs = Receiver(REFERENCE, other.peer, other.count)
+        floor = Receiver("storescp +B", sink.peer, lambda: len(sink.files()))
         yield [ours, theirs, floor]
 
 
 def _round(receivers: list[Receiver], folder: Path, side: int, associations: int) -> Iterator[tuple[Receiver, float]]:
-    folders = [folder / str(number) for number in range(STUDIES)]
+    # Nothing is removed between two rounds: for a minute or more ext4 gives no removed file's inode out again, and
+    # looks past all of those for each new file, which would slow down whoever comes next.
+    folders = [Path(tempfile.mkdtemp(dir=folder), "study") for _ in range(STUDIES)]
     objects.write(folders, OBJECTS // STUDIES, side)
     shares = [folders[number::associations] for number in range(associations)]
     for receiver in receivers:
         os.sync()
+        before = receiver.count()
         yield receiver, _send(receiver.peer, shares)
-        if receiver.count() != OBJECTS:
-            raise SystemExit(f"{receiver.name} has {receiver.count()} objects, expected {OBJECTS}")
-        receiver.empty()
-    for one in folders:
-        shutil.rmtree(one)
+        receiver.settle()
+        if (found := receiver.count() - before) != OBJECTS:
+            raise SystemExit(f"{receiver.name} has {found} objects more, expected {OBJECTS}")
 
 
 def _send(peer: Peer, shares: list[list[Path]]) -> float:
@@ -93,7 +94,8 @@ def _send(peer: Peer, shares: list[list[Path]]) -> float:
     began = time.monotonic()
     senders = [
         subprocess.Popen(
-            [*peers.storescu_command(peer), "+sd", *map(str, share)],
+            # Series by series, as a modality sends them; storescu itself would take a folder's files as they come.
+            [*peers.storescu_command(peer), *(str(path) for folder in share for path in sorted(folder.iterdir()))],
             env=peers.environment(**peers.NODELAY),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -107,14 +109,8 @@ def _send(peer: Peer, shares: list[list[Path]]) -> float:
     return took_s
 
 
-def _forget() -> None:
+def _settle() -> None:
     wait_until(stored.is_settled, "our service has ended its associations")
-    stored.forget()
-
-
-def _remove(sink: peers.Sink) -> None:
-    for path in sink.files():
-        path.unlink()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,10 @@ def token() -> None:
     Example: arcfleet token add night-shift --role operator
     """
     connection.log_little()
+
+
+def _check() -> None:
+    """Raises SchemaError: no database, or one of another version."""
     schema.check(settings.current().database())
 
 
@@ -41,6 +45,7 @@ def add(name: str, role: str, days: int | None, from_file: Any) -> None:
 
     Example: arcfleet token add viewer --role reader --days 365
     """
+    _check()
     if not name.isprintable() or not name.strip():
         raise click.UsageError(f"NAME {name!r}: expected printable characters")
     account = own_account()
@@ -61,6 +66,7 @@ def list_(*, as_json: bool) -> None:
 
     Example: arcfleet token list
     """
+    _check()
     names = ("name", "role", "created", "created_by", "expires", "revoked", "last_used")
     found = [
         (one.name, one.role, _time(one.created_at), one.created_by, _time(one.expires_at), _time(one.revoked_at),
@@ -83,6 +89,7 @@ def revoke(name: str) -> None:
 
     Example: arcfleet token revoke viewer
     """
+    _check()
     security.revoke_token(name)
     audit.write(own_account(), "RevokeToken", name, Entry(count=1))
     click.echo(f"Token {name} is revoked")

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from archive import errors
 from archive.dicom import commands, handshake, messages, negotiation, offers, pdu, status, wire
@@ -47,8 +47,7 @@ class Proposal:
     implementation_version: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoreRequest:
+class StoreRequest(NamedTuple):
     """A C-STORE-RQ; its data set comes while it is read, once."""
 
     message_id: int
@@ -69,6 +68,9 @@ class Services(Protocol):
 
     def store(self, request: StoreRequest) -> Status:
         """Store an object; a PeerError out of its chunks says that it never came whole, and must not be stored."""
+
+    def answered(self) -> None:
+        """Take the time until the peer's next request; called when its last one is answered."""
 
     def close(self) -> None:
         """Take note of the end, however it came; called once."""
@@ -202,6 +204,7 @@ class _Conversation:
         answer = self._perform(services, context_id, context, command)
         if command.field != commands.C_CANCEL_RQ:
             self._wire.send_message(context_id, commands.response(command, answer))
+            services.answered()
         self._is_idle = True
         return True
 

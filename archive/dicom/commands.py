@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from archive import errors
 from archive.dicom.status import Status
@@ -52,8 +53,7 @@ class SubOperations:
     warning: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """What a message is: a request or a response, of which operation, about which object."""
 
     #: Command Field (0000,0100).

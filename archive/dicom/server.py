@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from selectors import EVENT_READ, DefaultSelector
 
 import structlog
@@ -245,11 +245,12 @@ class _Noted:
         self._services = services
         self._note = note
         self.echo = services.echo
+        self.answered = services.answered
         self.close = services.close
 
     def store(self, request: StoreRequest) -> Status:
         """Store an object; a large one counts while it comes."""
-        status = self._services.store(replace(request, chunks=self._noted(request.chunks)))
+        status = self._services.store(request._replace(chunks=self._noted(request.chunks)))
         if status.is_success:
             self._note()
         return status

@@ -77,6 +77,14 @@ class _Association:
         self._counts[f"{answer.code:04X}"] += 1
         return answer
 
+    def answered(self) -> None:
+        """Prepare for one more object."""
+        if self._reception is not None:
+            try:
+                self._reception.prepare()
+            except Exception:  # noqa: BLE001  it was to save time; what is wrong is told to the object that comes
+                _log.exception("not prepared for the next object")
+
     def close(self) -> None:
         """Tell that no more objects come."""
         if self._reception is not None:

@@ -1,33 +1,18 @@
 """The usual object indexed by one statement: one more of a series that is known, on a file system that is known.
 
 Whatever else it is (the first of its series, one that is there already, of a study that was marked or deleted
-meanwhile) is left to `storage.indexing`, which can do all of it, in more statements.
+meanwhile) is left to `first`, and to `storage.indexing`, which can do all of it, in more statements.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
-from typing import cast
 
-import psycopg
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import PoolProxiedConnection
-
-from archive import db, errors, ledger, overlapping
-from archive.answering import Connection
+from archive import overlapping
+from archive.receiving import exchange
 from archive.storage import rows
 from archive.storage.header import Header
-
-#: The database gave up this transaction because of another one, or the driver has dropped what was prepared.
-_RACES = (
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.InvalidSqlStatementName,
-)
-
-_TOUCH_AFTER = f"{ledger.TOUCH_AFTER.total_seconds()} seconds"
 
 # Each step takes what the one before returns, so locks are taken in the order of all writers: the study first.
 # A deleter locks the study as well: once we have it, the ledger row is there until our end or gone, and one that
@@ -119,26 +104,7 @@ def add(target: Target, pending: rows.Pending, settle: Callable[[], None]) -> bo
         StorageError: the disk refused otherwise; nothing was changed.
         OperationalError: the database is away; whether it has committed is not known.
     """
-    with closing(_pooled()) as pooled:
-        connection = cast("Connection", pooled.driver_connection)
-        try:
-            return overlapping.run(connection, _ADD, _values(target, pending), settle) != "0"
-        except (errors.Unfit, psycopg.errors.DivisionByZero, *_RACES):
-            return False
-        except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
-            pooled.invalidate(exc)
-            raise OperationalError(None, None, exc) from exc
-        finally:
-            if connection.closed:
-                pooled.invalidate()
-
-
-def _pooled() -> PoolProxiedConnection:
-    """Take a connection of the pool; what the driver says of a database that is away is told as elsewhere."""
-    try:
-        return db.engine().raw_connection()
-    except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
-        raise OperationalError(None, None, exc) from exc
+    return (exchange.run(_ADD, _values(target, pending), settle) or "0") != "0"
 
 
 def _values(target: Target, pending: rows.Pending) -> list[str | None]:
@@ -147,7 +113,7 @@ def _values(target: Target, pending: rows.Pending) -> list[str | None]:
         str(target.study_id),
         header.sop_uid,
         str(target.file_system_id),
-        _TOUCH_AFTER,
+        exchange.TOUCH_AFTER,
         str(target.series_id),
         header.sop_class_uid,
         None if header.instance_number is None else str(header.instance_number),

@@ -6,15 +6,18 @@ indexes it and takes its name off the list. Success is told after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy.orm import Session
 
-from archive import db, errors, ledger
-from archive.receiving import duplicates, metadata, quick
-from archive.storage import elements, files, header, indexing, presence, rows, turns
+from archive import db, errors, ledger, model
+from archive.receiving import duplicates, first, metadata, quick
+from archive.storage import elements, files, header, indexing, naming, presence, rows, turns
 from archive.storage.choosing import Chooser
 from archive.storage.header import Header
 from archive.storage.ingest import Ending
@@ -29,11 +32,17 @@ _LARGEST_HEADER = 4 << 20
 #: Series that are known at once; a sender that goes back and forth between more takes the slower way.
 _MOST_TARGETS = 64
 
+#: Objects of a series behind which one more is worth a file that may not be used: abandoning it costs a transaction.
+_WORTH_PREPARING = 8
+
+#: Seconds from which on a file is made safe before the database is asked, and not meanwhile: the statement locks the
+#: study, which others may be storing to, and the disk would be waited for by all of them in turn.
+_SLOW_S = 0.003
+
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Offered:
+class Offered(NamedTuple):
     """An object on its way in."""
 
     #: As the C-STORE command says.
@@ -45,8 +54,7 @@ class Offered:
     chunks: Iterator[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class StoreResult:
+class StoreResult(NamedTuple):
     """What became of an object: STORED, DUPLICATE or DIFFERS."""
 
     ending: Ending
@@ -75,6 +83,15 @@ class Reception:
         self._names = Names()
         self._targets: dict[tuple[int, str, str], quick.Target] = {}
         self._series: set[tuple[str, str]] = set()
+        #: Study and series UID of the object before, and how many of it came one behind the other.
+        self._latest = ("", "")
+        self._in_a_row = 0
+        #: Where it lies.
+        self._file_system: model.FileSystem | None = None
+        #: Seconds that a file takes to be safe on disk, about.
+        self._settling_s = 0.0
+        #: For the next object of that series.
+        self._prepared: Placing | None = None
 
     def store(self, offered: Offered) -> StoreResult:
         """Store an object; it is safe on disk and in the index when this returns.
@@ -90,7 +107,7 @@ class Reception:
         if found is not None:
             _require_announced(offered, found)
         series = (found.study_uid, found.series_uid) if found is not None else ("", "")
-        placing = Placing(self._chooser, self._names, series, self._after_step)
+        placing = self._placing(series)
         try:
             before = metadata.of(offered.sop_class_uid, offered.sop_uid, offered.transfer_syntax_uid, self._source)
             placing.append(before + beginning)
@@ -105,30 +122,68 @@ class Reception:
             raise
         return self._index(placing, found)
 
+    def prepare(self) -> None:
+        """Begin the file of one more object while its sender is busy with it, where many of a series have come.
+
+        What is refused is refused again, and told, when the object comes.
+        """
+        if self._in_a_row >= _WORTH_PREPARING and self._prepared is None:
+            with suppress(errors.StorageError, *db.OUTAGES):
+                self._prepared = Placing(
+                    self._chooser, self._names, self._latest, self._after_step, ahead_on=self._file_system
+                )
+
     def close(self) -> None:
         """Tell that no more objects come: its series are stored, names in reserve are given back."""
-        self._names.close()
+        self._drop_prepared()
+        unused = self._names.left()
         with db.transaction() as session:
+            if unused:
+                naming.withdraw(session, unused)
             ledger.close_series(session, self._series)
         self._series.clear()
         self._targets.clear()
+
+    def _placing(self, series: tuple[str, str]) -> Placing:
+        self._in_a_row = self._in_a_row + 1 if series == self._latest else 1
+        self._latest = series
+        prepared = self._prepared
+        if prepared is not None and prepared.is_for(series):
+            self._prepared = None
+            return prepared
+        self._drop_prepared()
+        return Placing(self._chooser, self._names, series, self._after_step)
+
+    def _drop_prepared(self) -> None:
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            prepared.abandon()
 
     def _index(self, placing: Placing, found: Header) -> StoreResult:
         """Index a file that is on disk; one that is not taken leaves the disk again."""
         ending = placing.enter(lambda: self._indexed(placing, found))
         self._after_step("indexed")
+        self._file_system = placing.file_system
         size_bytes = placing.part.size_bytes
         if ending is not Ending.STORED:
             placing.abandon()
         return StoreResult(ending, size_bytes)
 
     def _indexed(self, placing: Placing, found: Header) -> Ending:
+        if self._settling_s > _SLOW_S:
+            self._settle(placing.finish, placing)
         key = (placing.file_system.id, found.study_uid, found.series_uid)
+        pending = self._pending(placing, found)
+        settle = partial(self._settle, placing.settle, placing)
         target = self._targets.get(key)
         if target is not None and target.fits(found):
-            if quick.add(target, self._pending(placing, found), placing.settle):
+            if quick.add(target, pending, settle):
                 return Ending.STORED
             del self._targets[key]
+        place = first.add(placing.file_system.owner_device, placing.file_system.id, pending, settle)
+        if place is not None:
+            self._learn(key, place, found)
+            return Ending.STORED
         placing.finish()
         pending = self._pending(placing, found)
         key = (placing.file_system.id, found.study_uid, found.series_uid)
@@ -136,6 +191,14 @@ class Reception:
         if place is not None:
             self._learn(key, place, found)
         return ending
+
+    def _settle(self, act: Callable[[], None], placing: Placing) -> None:
+        """Make a file safe on disk and note how long that takes, unless it is."""
+        if not placing.is_settled:
+            began = time.monotonic()
+            act()
+            self._settling_s += (time.monotonic() - began - self._settling_s) / 4
+        self._after_step("indexing")
 
     def _pending(self, placing: Placing, found: Header) -> rows.Pending:
         return rows.Pending(found, placing.part.written(), placing.name.unlink_id, self._source)

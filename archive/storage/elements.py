@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: Transfer syntaxes whose encoding differs from Explicit VR Little Endian.
 IMPLICIT = "1.2.840.10008.1.2"
@@ -38,8 +38,7 @@ class _Short(Exception):
     """The bytes end before the element does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Raw:
+class Raw(NamedTuple):
     """A top-level element as it is encoded."""
 
     #: Two letters; None: the transfer syntax has none.
@@ -47,8 +46,7 @@ class Raw:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Picked:
+class Picked(NamedTuple):
     """What the first bytes of a data set hold."""
 
     #: By tag, group number first.

@@ -7,9 +7,9 @@ import os
 import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from archive import errors
 from archive.storage import disk
@@ -24,8 +24,7 @@ _CLIMBING = {"", ".", ".."}
 Step = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """A file that is whole on disk."""
 
     #: Below the root, separated by /.

@@ -10,11 +10,10 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date, datetime, time
 from functools import lru_cache
 from io import BytesIO
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import pydicom
 from pydicom.datadict import tag_for_keyword
@@ -88,8 +87,7 @@ _NOT_PLAIN = re.compile(rb"[\\=\x1b]")
 _decoding = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The attributes of one object that are indexed; None where absent or not readable."""
 
     study_uid: str

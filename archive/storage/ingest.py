@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -110,7 +110,7 @@ def _store_distinct(
         given_up = [entry.unlink_id for entry in listed if entry.unlink_id not in written_ids]
         unlinking.clear_entries(file_system, given_up)
     if pending:
-        pending = [replace(p, source=source) for p in pending]
+        pending = [p._replace(source=source) for p in pending]
         results += _index(file_system, pending, [e.incoming for e in listed], source, after_step)
     return results + failed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Collection
@@ -15,7 +16,7 @@ from sqlalchemy import Text, delete, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
-from archive import db, errors, model
+from archive import db, errors, model, overlapping
 from archive.storage import answers, files, health, unlinking
 
 #: No file is begun this long after its path was listed, long before a sweep would clear it.
@@ -25,6 +26,24 @@ LATEST_BEGIN_S = unlinking.STORING_GRACE.total_seconds() / 4
 _BATCHES = (8, 128)
 #: Series for which names are held in reserve; those of the one that was not used for the longest time go first.
 _MOST_SERIES = 16
+
+#: As PostgreSQL reads it.
+_STORING_GRACE = f"{unlinking.STORING_GRACE.total_seconds()} seconds"
+
+_EXCHANGE = overlapping.Statement(
+    "exchange_names",
+    """
+    WITH withdrawn AS (
+        DELETE FROM unlink WHERE id = ANY($1::bigint[]) AND reason = 'storing'
+    ), listed AS (
+        INSERT INTO unlink (file_system_id, path, reason, next_attempt_at)
+        SELECT $2::bigint, path, 'storing', now() + $4::interval
+        FROM jsonb_array_elements_text($3::jsonb) AS path
+        RETURNING path, id
+    )
+    SELECT json_object_agg(path, id) FROM listed
+""",
+)
 
 #: File system, study UID, series UID.
 _Key = tuple[int, str, str]
@@ -92,14 +111,18 @@ class Names:
 
     def close(self) -> None:
         """Take all names that were not used off the list."""
+        if unused := self.left():
+            with db.transaction() as session:
+                withdraw(session, unused)
+
+    def left(self) -> list[int]:
+        """Forget all names; return the entries of those under which nothing is on disk, for `withdraw`."""
         for reserve in self._reserves.values():
             self._put_aside(reserve)
         self._reserves.clear()
         self._sync_abandoned()
-        if self._unused:
-            with db.transaction() as session:
-                withdraw(session, self._unused)
-            self._unused.clear()
+        unused, self._unused = self._unused, []
+        return unused
 
     def _fill(self, file_system: model.FileSystem, key: _Key, reserve: _Reserve) -> None:
         while len(self._reserves) > _MOST_SERIES:
@@ -108,10 +131,7 @@ class Names:
         now = datetime.now(UTC)
         paths = [files.path_for(key[1], key[2], None, now) for _ in range(number)]
         self._sync_abandoned()
-        with db.transaction() as session:
-            if self._unused:
-                withdraw(session, self._unused)
-            entries = announce(session, file_system.id, paths)
+        entries = _exchanged(self._unused, file_system.id, paths)
         self._unused.clear()
         reserve.names = [Name(file_system.id, file_system.path, path, unlink_id) for path, unlink_id in entries.items()]
         reserve.listed_at = time.monotonic()
@@ -132,6 +152,14 @@ class Names:
             with suppress(errors.StorageError):
                 if answers.ask(root, partial(_is_sure, root, folder), answers.Sort.WRITE):
                     self._unused += unlink_ids
+
+
+def _exchanged(unlink_ids: Collection[int], file_system_id: int, paths: Collection[str]) -> dict[str, int]:
+    """Do what `withdraw` and `announce` do, in one exchange with the database."""
+    ids = ",".join(map(str, unlink_ids))
+    values = [f"{{{ids}}}", str(file_system_id), json.dumps(list(paths)), _STORING_GRACE]
+    entries: dict[str, int] = json.loads(overlapping.run(_EXCHANGE, values))
+    return entries
 
 
 def _is_sure(root: Path, folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from archive import errors, model
 from archive.storage import files, health
 from archive.storage.choosing import Chooser
 from archive.storage.files import Part, Step
-from archive.storage.naming import Name, Names
+from archive.storage.naming import LATEST_BEGIN_S, Name, Names
 
 T = TypeVar("T")
 
@@ -27,8 +28,19 @@ class Placing:
     refused otherwise. At the end comes `enter`, or `abandon`.
     """
 
-    def __init__(self, chooser: Chooser, names: Names, series: tuple[str, str], after_step: Step) -> None:
-        """Begin a file for an object of a series, given as (study UID, series UID). Step: `listed`."""
+    def __init__(
+        self,
+        chooser: Chooser,
+        names: Names,
+        series: tuple[str, str],
+        after_step: Step,
+        *,
+        ahead_on: model.FileSystem | None = None,
+    ) -> None:
+        """Begin a file for an object of a series, given as (study UID, series UID). Step: `listed`.
+
+        With `ahead_on`, on that file system, for an object that may come: `is_for` tells whether it can be used then.
+        """
         self._chooser = chooser
         self._names = names
         self._series = series
@@ -43,8 +55,19 @@ class Placing:
         self._is_settled = False
         #: Size at which the free space is looked at again.
         self._next_look = LOOK_EVERY
-        self.file_system = chooser.current()
+        #: By the monotonic clock, in seconds.
+        self._begun_at = time.monotonic()
+        self.file_system = ahead_on or chooser.current()
         self._begin_somewhere()
+
+    def is_for(self, series: tuple[str, str]) -> bool:
+        """Tell whether an object of a series that comes only now would still go where this file is.
+
+        Raises:
+            NoPlace: no file system of the group takes it.
+        """
+        is_young = time.monotonic() - self._begun_at < LATEST_BEGIN_S
+        return self._series == series and is_young and self._chooser.current().id == self.file_system.id
 
     @property
     def part(self) -> Part:
@@ -55,6 +78,11 @@ class Placing:
     def name(self) -> Name:
         """Its place on the unlink list."""
         return self._all()[1]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the file is safe on disk."""
+        return self._is_settled
 
     def append(self, chunk: bytes) -> None:
         """Write more of the object; where the minimum of the group is reached, it goes on on the next file system."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Table, bindparam, delete, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
@@ -24,8 +23,7 @@ _Key = tuple[Any, ...]
 _Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(NamedTuple):
     """A file on disk that the index does not have yet."""
 
     header: Header
@@ -36,8 +34,7 @@ class Pending:
     source: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """The rows that an object was indexed in."""
 
     study_id: int
@@ -135,9 +132,9 @@ def _studies(session: Session, headers: Sequence[Header]) -> dict[_Key, int]:
     if not missing:
         return found
     patients, _ = _find_or_add(
-        session, model.Patient, _PATIENT_KEY, {_patient_key(h): _patient_row(h) for h in missing.values()}
+        session, model.Patient, _PATIENT_KEY, {patient_key(h): _patient_row(h) for h in missing.values()}
     )
-    rows = {key: {**_study_row(h), "patient_id": patients[_patient_key(h)]} for key, h in missing.items()}
+    rows = {key: {**_study_row(h), "patient_id": patients[patient_key(h)]} for key, h in missing.items()}
     added, _ = _find_or_add(session, model.Study, _STUDY_KEY, rows)
     return found | added
 
@@ -262,7 +259,8 @@ def _renamed(row: _Row) -> _Row:
     return {f"new_{name}": value for name, value in row.items()}
 
 
-def _patient_key(header: Header) -> _Key:
+def patient_key(header: Header) -> _Key:
+    """Return what tells the patient from others: Patient ID, its issuer, and the study if there is no Patient ID."""
     return (header.patient_id, header.issuer, "" if header.patient_id else header.study_uid)
 
 

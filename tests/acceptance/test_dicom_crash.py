@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.uid import generate_uid
+from sqlalchemy import select, text
 
-from archive import errors
+from archive import db, errors, model
 from archive.dicom.peer import Context, Peer
 from archive.dicom.requestor import associate
 from archive.storage.files import PART
+from archive.storage.health import MARKER
 from tests.lab import agreement, dicom, ldif, part10, peers, stored
 from tests.lab.cluster import Lab, cluster, free_port
 from tests.lab.member import Member
@@ -50,6 +54,18 @@ def in_the_middle(data_set: bytes, then: Callable[[], None]) -> Iterator[bytes]:
 def writes(lab: Lab) -> bool:
     """Tell whether part of an object is on the disk."""
     return any((lab.home / "storage").rglob(f"*{PART}"))
+
+
+def named(lab: Lab) -> list[Path]:
+    """Return the files of objects on the disk that have their final names."""
+    found = (path for path in (lab.home / "storage").rglob("*") if path.is_file())
+    return [path for path in found if path.name != MARKER and path.suffix != PART]
+
+
+def kill_once_named(lab: Lab, service: Member) -> None:
+    """Kill the service as soon as its second object has its final name."""
+    wait_until(lambda: len(named(lab)) == 2, "the file has its name", say=lab.describe)
+    service.kill()
 
 
 def process_that_receives(service: Member, peer: Peer) -> int:
@@ -103,6 +119,44 @@ def test_service_goes_on_when_one_of_its_processes_is_killed(lab: Lab, peer: Pee
     assert len(stored.files()) == 2
     assert service.stop() == 0
     assert agreement.after_sweep(HERE) == []
+
+
+@pytest.mark.parametrize("is_first", [False, True], ids=["one more of its series", "first of its series"])
+def test_service_killed_between_name_and_row_leaves_neither(
+    lab: Lab, peer: Peer, tmp_path: Path, *, is_first: bool
+) -> None:
+    dicom.write_study(tmp_path, 2, side=SIDE)
+    before, last = sorted(tmp_path.iterdir())
+    ds = pydicom.dcmread(last)
+    if is_first:
+        ds.SeriesInstanceUID = generate_uid()
+    ds.save_as(last)
+    context = Context(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID)
+    service = lab.dicom(HERE)
+
+    with associate(peer, "TESTER", [context]) as requestor:
+        assert requestor.store(part10.sop_uid(before), context, [part10.data_set(before)]).is_success
+        with db.transaction() as session:
+            # The row cannot be written until this transaction ends.
+            session.scalars(select(model.Study).with_for_update()).one()
+            killer = threading.Thread(target=kill_once_named, args=(lab, service))
+            killer.start()
+            with pytest.raises(errors.PeerAborted):
+                requestor.store(ds.SOPInstanceUID, context, [part10.data_set(last)])
+            killer.join()
+            assert len(named(lab)) == 2
+            # The session of a client that is gone would still write what it was told before; here it dies as well.
+            waiting = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            assert session.scalars(text(waiting)).all() == [True]
+
+    assert agreement.after_sweep(HERE) == []
+    assert len(named(lab)) == len(stored.files()) == stored.received() == 1
+    service.start()
+    wait_until(lambda: peers.is_listening(peer.port), "the service listens again", say=service.tail)
+    assert peers.storescu(peer, [tmp_path], "+sd").responses() == 2
+    assert service.stop() == 0
+    assert agreement.after_sweep(HERE) == []
+    assert len(named(lab)) == len(stored.files()) == 2
 
 
 @pytest.mark.parametrize("confirmed", WHEN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shlex
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 import redis
 import yaml
+from amqp.exceptions import AccessRefused
+from kombu import Connection
 from redis.exceptions import NoPermissionError
 
-from tests.lab import other_service
+from tests.lab import other_service, rabbitmq
 from tests.lab.cluster import free_port
 from tests.lab.waiting import wait_until
 from workers.embedded import binaries, child
@@ -96,3 +99,25 @@ def test_account_of_the_page_can_send_jobs_and_nothing_else(broker: Broker) -> N
     ):  # fmt: skip
         with pytest.raises(NoPermissionError):
             forbidden()
+
+
+def test_account_of_the_page_can_send_jobs_by_rabbitmq_and_not_take_them() -> None:
+    [rule] = re.findall(r"`rabbitmqctl (set_permissions ris .*?)`", PAGE)
+    with tempfile.TemporaryDirectory(prefix="arcfleet-rabbit-") as name, rabbitmq.running(Path(name)) as broker:
+        broker.control("add_user", "ris", "s3cret")
+        broker.control(*shlex.split(rule))
+        url = broker.url_of("ris", "s3cret")
+
+        for example in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+            other_service.run(example, url)
+
+        with Connection(broker.url) as ours:
+            assert ours.SimpleQueue("arcfleet.intake").qsize() == 2
+        for forbidden in (
+            lambda channel: channel.basic_get("arcfleet.intake"),
+            lambda channel: channel.queue_purge("arcfleet.intake"),
+            lambda channel: channel.queue_declare("archive-a"),
+            lambda channel: channel.exchange_declare("celery.pidbox", "fanout"),
+        ):
+            with Connection(url) as theirs, pytest.raises(AccessRefused):
+                forbidden(theirs.default_channel)

@@ -36,6 +36,9 @@ class Keeping:
         self.objects.append((request, data))
         return self.answer(request)
 
+    def answered(self) -> None:
+        """Take no notice."""
+
     def close(self) -> None:
         self.closed += 1
 

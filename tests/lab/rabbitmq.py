@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,16 @@ class RabbitMQ:
         with Connection(self.url) as connection:
             for name in queues:
                 connection.default_channel.queue_delete(name)
+
+    def control(self, *arguments: str) -> None:
+        """Run `rabbitmqctl`."""
+        command = [_need("rabbitmqctl"), *arguments]
+        done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
+
+    def url_of(self, user: str, password: str) -> str:
+        """Return its URL for an account."""
+        return self.url.replace("guest:guest", f"{user}:{password}")
 
     def end(self) -> None:
         """End all that was started."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -370,3 +372,35 @@ def test_header_without_optional_values_is_indexed_by_the_quick_way_too(tmp_path
     with db.transaction() as session:
         numbers = session.scalars(select(model.Instance.number).order_by(model.Instance.id)).all()
     assert numbers == [None, 10**2, None, 10**4, None, 10**6, None, 10**8, None]
+
+
+def test_slow_disk_of_one_association_holds_up_no_other_at_the_same_study(tmp_path: Path) -> None:
+    stuck, go_on = threading.Event(), threading.Event()
+    objects = iter(range(100))
+
+    def slow(done: str) -> None:
+        if done == "part":
+            time.sleep(0.05)  # as a disk that turns
+        if done == "renamed" and next(objects) == 3:
+            stuck.set()
+            assert go_on.wait(60)
+
+    def receive() -> None:
+        now = reception(after_step=slow)
+        for number in range(4):
+            now.store(made(tmp_path, number=number).offered())
+        now.close()
+
+    one_that_waits = threading.Thread(target=receive)
+    one_that_waits.start()
+    assert stuck.wait(60)
+    other = reception()
+    try:
+        for number in range(10, 14):
+            assert other.store(made(tmp_path, number=number).offered()).ending is Ending.STORED
+    finally:
+        go_on.set()
+    other.close()
+    one_that_waits.join()
+
+    assert (count_of(model.Instance), unlink_list(), disagreements()) == (8, [], [])

@@ -81,3 +81,27 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
 
     said = [line for line in (done.stdout + done.stderr).splitlines() if "arcfleet" in line]
     assert (done.returncode, said) == (0, [])
+
+
+def test_command_by_hand_runs_as_the_services_do(tmp_path: Path) -> None:
+    """With a `systemd-run` that notes what it is asked for, and then runs it."""
+    stand_in = tmp_path / "systemd-run"
+    stand_in.write_text(
+        '#!/bin/sh\nwhile [ "${1#--}" != "$1" ]; do echo "$1"; shift; done\n'
+        f'script=$(printf %s "$3" | sed "s,{PROGRAM},echo,")\nshift 3\n'
+        'CREDENTIALS_DIRECTORY=/c exec /bin/sh -c "$script" "$@"\n'
+    )
+    stand_in.chmod(0o755)
+    command = [str(FOLDER / "arcfleet-run"), "task", "show", "a b"]
+
+    lines = subprocess.run(
+        command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+    [unit] = [unit for unit in UNITS if unit.stem == "arcfleet-api"]
+    wanted = [
+        f"--property={key}={value}" for key in ("EnvironmentFile", "LoadCredential") for value in values(unit, key)
+    ]
+    assert set(wanted) < set(lines)
+    assert {"--uid=arcfleet", "--gid=arcfleet"} < set(lines)
+    assert lines[-1] == "task show a b"

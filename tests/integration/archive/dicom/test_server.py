@@ -43,6 +43,9 @@ class Echo:
     def store(self, request: StoreRequest) -> Status:
         return Status(0xA700, "this is a test")
 
+    def answered(self) -> None:
+        pass
+
     def close(self) -> None:
         self._ended.append(self._calling)
 
