@@ -16,7 +16,7 @@ up: $(READY)
 	$(BIN)/arcfleet up
 
 test: $(READY)
-	$(PYTEST) -n 2 --dist loadfile tests/unit tests/integration tests/acceptance
+	$(PYTEST) -n 2 tests/unit tests/integration tests/acceptance
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -81,6 +81,8 @@ class Reception:
         self._chooser = chooser
         self._after_step = after_step
         self._names = Names()
+        #: Entries of names that are to be withdrawn at the end, which may have to be repeated.
+        self._unused: list[int] = []
         self._targets: dict[tuple[int, str, str], quick.Target] = {}
         self._series: set[tuple[str, str]] = set()
         #: Study and series UID of the object before, and how many of it came one behind the other.
@@ -136,11 +138,12 @@ class Reception:
     def close(self) -> None:
         """Tell that no more objects come: its series are stored, names in reserve are given back."""
         self._drop_prepared()
-        unused = self._names.left()
+        self._unused += self._names.left()
         with db.transaction() as session:
-            if unused:
-                naming.withdraw(session, unused)
+            if self._unused:
+                naming.withdraw(session, self._unused)
             ledger.close_series(session, self._series)
+        self._unused.clear()
         self._series.clear()
         self._targets.clear()
 

@@ -102,14 +102,12 @@ def hangs(root: str | Path) -> bool:
 
 
 def _begin(name: str, sort: Sort) -> _Look[T]:
-    """Begin a look when no other of its sort runs; one that hangs is not waited for."""
+    """Begin a look when no other of its sort runs; its turn is waited for as long as the disk answers those before."""
     with _changed:
-        if not _changed.wait_for(
-            lambda: (name, sort) not in _running or _running[name, sort].is_overdue, WITHIN_S[sort]
-        ):
-            raise _running[name, sort].refusal()
-        if (name, sort) in _running:
-            raise _running[name, sort].refusal()
+        while (before := _running.get((name, sort))) is not None:
+            if before.is_overdue:
+                raise before.refusal()
+            _changed.wait(before.began_s + WITHIN_S[sort] - time.monotonic())
         begun: _Look[T] = _Look(name, sort)
         _running[name, sort] = begun  # type: ignore[assignment]  # its findings are read by its own caller only
         return begun

@@ -111,9 +111,11 @@ class Names:
 
     def close(self) -> None:
         """Take all names that were not used off the list."""
-        if unused := self.left():
+        self._unused = self.left()
+        if self._unused:
             with db.transaction() as session:
-                withdraw(session, unused)
+                withdraw(session, self._unused)
+            self._unused.clear()
 
     def left(self) -> list[int]:
         """Forget all names; return the entries of those under which nothing is on disk, for `withdraw`."""

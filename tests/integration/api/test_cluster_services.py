@@ -12,12 +12,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
+from api.gate import Probe
 from archive import db, schema
 from tasks.state import Event, Status
 from tests import factories
 from tests.integration.api.described import document
 from tests.integration.api.wire import BASE, EXPORTS, Wire, error_of
 from tests.lab.waiting import wait_until
+from workers.broker import BrokerError
 from workers.embedded.postgres import EmbeddedPostgres
 
 
@@ -154,7 +156,19 @@ def test_health(wire: Wire) -> None:
         assert wire.get(path).status_code == 200
     ready = wire.get("/health/ready").json()
     assert (ready["status"], ready["database"]) == ("UP", "UP")
-    assert ready["broker"] != "UP"  # none is configured here
+
+
+def test_broker_that_is_away_is_told_and_nothing_depends_on_it(cluster: None) -> None:
+    def ask() -> None:
+        raise BrokerError("no broker at all")
+
+    app = create_app()
+    app.state.broker_probe = lambda: Probe("probe of the broker", ask, (BrokerError,))
+    with Wire(app) as wire:
+        ready = wire.get("/health/ready")
+
+    assert ready.status_code == 200
+    assert (ready.json()["status"], ready.json()["broker"]) == ("UP", "no broker at all")
 
 
 def test_not_ready_with_another_schema(wire: Wire, database: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -119,6 +120,18 @@ def test_looks_at_the_same_time_wait_for_their_turn(home: Path) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(health.problem_of, [system] * 50)) == {None}
+
+
+def test_turn_is_waited_for_as_long_as_the_disk_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(answers.WITHIN_S, answers.Sort.WRITE, 2.0)
+
+    def busy() -> bool:
+        time.sleep(0.2)
+        return True
+
+    with ThreadPoolExecutor(20) as threads:
+        looks = [threads.submit(answers.ask, tmp_path, busy, answers.Sort.WRITE) for _ in range(20)]
+        assert [look.result() for look in looks] == [True] * 20
 
 
 def test_what_a_look_raises_is_raised_where_it_was_asked_for(tmp_path: Path) -> None:
