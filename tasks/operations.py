@@ -1,6 +1,6 @@
 """Schedule, cancel, reschedule and delete: one task is a bulk call with an id.
 
-A bulk call is cut into transactions of at most about a second, in the order of task ids; each is atomic,
+A bulk call is cut into transactions of about a quarter of a second, in the order of task ids; each is atomic,
 the call is not. A task that is refused is counted once and never met again.
 """
 

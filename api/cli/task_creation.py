@@ -14,6 +14,7 @@ import httpx
 from api.cli import asking, connection, progress
 from api.cli.connection import connected
 from api.client import Client
+from tasks.registry import kind_of
 
 Parameters = list[tuple[str, str]]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -88,11 +89,15 @@ def export(names: tuple[str, ...], **given: Any) -> None:
     _make(wish, study, given)
 
 
+def _usual_queue() -> str:
+    return kind_of("RETRIEVE").queue
+
+
 @click.command()
 @click.argument("names", nargs=-1, metavar="[STUDY] FROM TO")
 @_AET
 @click.option("--find", help="AE title that finds what matches; absent: FROM.")
-@click.option("--queue", default="Retrieve", show_default=True, help="Queue of the tasks.")
+@click.option("--queue", default=_usual_queue, help="Queue of the tasks; absent: that of all retrieves.")
 @_options(_ENTITY, _COMMON, (_WAIT,))
 def retrieve(names: tuple[str, ...], **given: Any) -> None:
     """Let another archive send a study, series or instance; all that it finds; the lines of a CSV.

@@ -32,9 +32,6 @@ from tasks.operations import Scheduled
 from tasks.record import TaskView
 from tasks.state import Status
 
-#: The queue of all such tasks. Source: dcm4chee-arc-light
-QUEUE = "DiffTasks"
-
 #: The table keeps no longer one in the original; its clients show no more.
 _LONGEST_QUERY = 255
 #: Tasks that one range of dates may be cut into.
@@ -54,7 +51,7 @@ _PRIORITY = Parameter(
 def _devices(path: Path, given: Given) -> Sequence[Device]:
     for title in ("primary", "secondary"):
         remote.check_title(path[title])
-    return placing.queueing(path["aet"], QUEUE, given.one("dicomDeviceName"))
+    return placing.queueing(path["aet"], RECIPE.queue, given.one("dicomDeviceName"))
 
 
 def _fields(path: Path, given: Given, subject: Subject, device: Device) -> Mapping[str, Any]:
@@ -70,7 +67,7 @@ def _fields(path: Path, given: Given, subject: Subject, device: Device) -> Mappi
     params |= {"forceQueryByStudyUID": True} if given.is_true(_BY_UID.name) else {}
     params |= {} if priority is None else {"priority": priority}
     return {
-        "queue": QUEUE,
+        "queue": RECIPE.queue,
         "local_aet": path["aet"],
         "remote_aet": path["primary"],
         "destination_aet": path["secondary"],

@@ -9,6 +9,7 @@ from typing import Any
 from api.rest.parameters import Given, Parameter
 from config.device import Device
 from tasks.creating import Subject
+from tasks.registry import kind_of
 
 #: Values of the path, by name.
 Path = Mapping[str, str]
@@ -28,6 +29,11 @@ class Recipe:
     devices: Callable[[Path, Given], Sequence[Device]]
     #: Return the fields of a task, the queue among them, that follow from path, parameters, entity and device.
     fields: Callable[[Path, Given, Subject, Device], Mapping[str, Any]]
+
+    @property
+    def queue(self) -> str:
+        """Return the queue of tasks whose request names none."""
+        return kind_of(self.kind).queue
 
 
 #: What each value of a path is, for the OpenAPI document.

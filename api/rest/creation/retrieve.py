@@ -21,12 +21,11 @@ from config.device import Device
 from tasks import placing
 from tasks.creating import Subject
 
-#: Queue of tasks whose request names none.
-QUEUE = "Retrieve"
-
 _SUFFIX = "/export/dicom:{dest}"
 _PARAMETERS = (
-    Parameter("dcmQueueName", f"Queue of the tasks; absent: {QUEUE}."),
+    Parameter(
+        "dcmQueueName", "Queue of the tasks; absent: the usual one, and the answer to one task is its end."
+    ),
     Parameter("priority", "Of the C-MOVE: 0 medium, 1 high, 2 low.", {"type": "integer", "minimum": 0, "maximum": 2}),
 )
 
@@ -52,7 +51,7 @@ def _fields(path: Path, given: Given, subject: Subject, device: Device) -> Mappi
 
 
 def _queue(given: Given) -> str:
-    return given.one("dcmQueueName") or QUEUE
+    return given.one("dcmQueueName") or RECIPE.queue
 
 
 RECIPE = Recipe("RETRIEVE", "RetrieveTask", _PARAMETERS, _devices, _fields)
@@ -65,7 +64,7 @@ def router() -> APIRouter:
     keys = (*services.documented(Level.STUDY), *asking.COMMON, *RECIPE.parameters)
     for name, path in (("retrieve_studies", "/studies"), ("retrieve_found_studies", "/query:{findscp}/studies")):
         summary = "Make a task for each study that the other archive finds"
-        routes.add(made, name, path + _SUFFIX, (_matching, keys), summary, routes.many(413, 501, 502))
+        routes.add(made, name, path + _SUFFIX, (_matching, keys), summary, routes.many(413, 502))
     waiting.one(made, RECIPE, "retrieve", _SUFFIX, waiting.transfer(_is_queued))
     return made
 

@@ -103,7 +103,6 @@ def many(*others: int) -> dict[str, Any]:
         204: "No line names a study; the Warning says so.",
         413: "More match, or more was sent, than is allowed.",
         415: "It is no CSV in UTF-8.",
-        501: "This process cannot query others.",
         502: "The other archive did not do its part.",
     }
     return {

@@ -16,24 +16,19 @@ from api.rest.creation import routes, waiting
 from api.rest.creation.asking import Asked
 from api.rest.creation.recipe import Path, Recipe
 from api.rest.parameters import Given, Parameter, flag
+from archive.storage.verifying import Policy
 from config.device import Device
 from tasks import placing
 from tasks.creating import Subject
 from tasks.record import TaskView
 
-#: The queue of all such tasks. Source: dcm4chee-arc-light
-QUEUE = "StgVerTasks"
-
-#: How a file is looked at, the later ones more thoroughly.
-POLICIES = ("DB_RECORD_EXISTS", "OBJECT_EXISTS", "OBJECT_SIZE", "OBJECT_FETCH", "OBJECT_CHECKSUM", "S3_MD5SUM")
-
-_POLICY = Parameter("storageVerificationPolicy", "How files are looked at.", {"type": "string", "enum": [*POLICIES]})
+_POLICY = Parameter("storageVerificationPolicy", "How files are looked at.", {"type": "string", "enum": [*Policy]})
 _UPDATE = flag("storageVerificationUpdateLocationStatus", "Note in the index what was found.")
 _STORAGES = Parameter("storageVerificationStorageID", "Only files of this storage.", repeatable=True)
 
 
 def _devices(path: Path, given: Given) -> Sequence[Device]:
-    return placing.queueing(path["aet"], QUEUE, given.one("dicomDeviceName"))
+    return placing.queueing(path["aet"], RECIPE.queue, given.one("dicomDeviceName"))
 
 
 def _fields(path: Path, given: Given, subject: Subject, device: Device) -> Mapping[str, Any]:
@@ -41,15 +36,15 @@ def _fields(path: Path, given: Given, subject: Subject, device: Device) -> Mappi
     params: dict[str, Any] = {}
     policy = given.one(_POLICY.name)
     if policy is not None:
-        if policy.upper() not in POLICIES:
-            raise BadRequest(f"{_POLICY.name}={policy}: expected one of {', '.join(POLICIES)}")
+        if policy.upper() not in list(Policy):
+            raise BadRequest(f"{_POLICY.name}={policy}: expected one of {', '.join(Policy)}")
         params["policy"] = policy.upper()
     if given.one(_UPDATE.name) is not None:
         params["updateLocationStatus"] = given.is_true(_UPDATE.name)
     storages = given.all(_STORAGES.name, commas=True)
     if storages:
         params["storageIDs"] = sorted(set(storages))
-    return {"queue": QUEUE, "local_aet": path["aet"], "params": params}
+    return {"queue": RECIPE.queue, "local_aet": path["aet"], "params": params}
 
 
 RECIPE = Recipe("STGVER", "VerifyTask", (_POLICY, _UPDATE, _STORAGES), _devices, _fields)
