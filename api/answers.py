@@ -21,8 +21,8 @@ from api.gate import AwayError, Gate, Probe
 from archive import db
 from archive.errors import ArchiveError
 from config.errors import ConfigError
+from tasks.bulk import BulkResult
 from tasks.errors import ConflictError, InvalidError, NotFoundError, TaskError
-from tasks.operations import BulkResult
 
 _log = structlog.get_logger()
 
@@ -43,6 +43,7 @@ class RequestError(Exception):
     def __init__(self, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
         self.headers = headers or {}
+        self.more: dict[str, str] = {}
 
 
 class BadRequest(RequestError):
@@ -70,10 +71,32 @@ class NotFound(RequestError):
     status = HTTPStatus.NOT_FOUND
 
 
+class Gone(RequestError):
+    """What was asked for is not kept any more; `more` is told beside the text."""
+
+    status = HTTPStatus.GONE
+
+    def __init__(self, message: str, more: dict[str, str]) -> None:
+        super().__init__(message)
+        self.more = more
+
+
 class NotAcceptable(RequestError):
     """The service has no such format."""
 
     status = HTTPStatus.NOT_ACCEPTABLE
+
+
+class TooLarge(RequestError):
+    """It would be more than is allowed at once."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class UnsupportedMediaType(RequestError):
+    """The body is of a type that the service does not read."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 
 
 class Busy(RequestError):
@@ -110,6 +133,8 @@ class Verdict:
     status: int
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: Beside the message.
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 def of_error(request: Request, error: Exception) -> Response:
@@ -121,7 +146,7 @@ def of_error(request: Request, error: Exception) -> Response:
             found = Verdict(HTTPStatus.BAD_REQUEST, _described(error))
         case _:
             found = judge(error, f"{request.method} {request.url.path}", request.app.state.database_probe)
-    return failure(request, int(found.status), found.message, dict(found.headers))
+    return failure(request, int(found.status), found.message, dict(found.headers), **found.more)
 
 
 def judge(error: Exception, where: str, database: Probe) -> Verdict:
@@ -134,7 +159,7 @@ def judge(error: Exception, where: str, database: Probe) -> Verdict:
     """
     match error:
         case RequestError():
-            return Verdict(error.status, str(error), error.headers)
+            return Verdict(error.status, str(error), error.headers, error.more)
         case NotFoundError():
             return Verdict(HTTPStatus.NOT_FOUND, str(error))
         case ConflictError():
@@ -154,17 +179,19 @@ def judge(error: Exception, where: str, database: Probe) -> Verdict:
             return Verdict(HTTPStatus.INTERNAL_SERVER_ERROR, _unexpected(where, error))
 
 
-def failure(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+def failure(
+    request: Request, status: int, message: str, headers: dict[str, str] | None = None, **more: str
+) -> Response:  # fmt: skip
     """Return an error as text/plain with JSON in it, as dcm4chee does, or as a problem (RFC 9457) when asked."""
     if PROBLEM in request.headers.get("accept", "").lower():
         problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": message}
-        return Response(to_json({**problem, "errorMessage": message}), status, headers, PROBLEM)
-    return Response(to_json({"errorMessage": message}), status, headers, "text/plain;charset=utf-8")
+        return Response(to_json({**problem, "errorMessage": message, **more}), status, headers, PROBLEM)
+    return Response(to_json({"errorMessage": message, **more}), status, headers, "text/plain;charset=utf-8")
 
 
 def bulk(result: BulkResult) -> Response:
     """Return 200, or 202 when some tasks were refused, or 409 when all were."""
-    listed = {"refusals": _refusals(result)} if result.failed else {}
+    listed = {"refusals": refusals(result)} if result.failed else {}
     if not result.failed:
         return as_json({"count": result.count})
     if result.count:
@@ -181,7 +208,7 @@ def preview(result: BulkResult) -> Response:
             "failed": result.failed,
             "byDevice": dict(sorted(result.by_device.items())),
             "byStatus": dict(sorted(result.by_status.items())),
-            "refusals": _refusals(result),
+            "refusals": refusals(result),
         }
     )
 
@@ -217,7 +244,8 @@ def to_json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-def _refusals(result: BulkResult) -> list[dict[str, object]]:
+def refusals(result: BulkResult) -> list[dict[str, object]]:
+    """Return why tasks were refused, the commonest reason first; the rarest ones together."""
     most = result.refusals.most_common(_LISTED_REFUSALS)
     listed: list[dict[str, object]] = [{"reason": reason, "count": number} for reason, number in most]
     rest = result.failed - sum(number for _, number in most)

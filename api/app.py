@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 import anyio.to_thread
@@ -13,10 +14,26 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-from api import answers, metrics
+from api import answers, metrics, running
 from api.answers import Route
 from api.gate import Gate
-from api.rest import cluster, destinations, devices, export, file_systems, health, intake, shape
+from api.rest import (
+    cluster,
+    destinations,
+    devices,
+    directory,
+    events,
+    export,
+    file_systems,
+    health,
+    intake,
+    operations,
+    results,
+    scope,
+    shape,
+)
+from api.rest.creation import offered
+from api.rest.kinds import deletion, diff, listed, retrieve, stgver
 from api.rest.monitor import Monitor
 from api.security import Caller, Reader
 from workers import dispatch
@@ -24,6 +41,9 @@ from workers.app import app as celery_app
 from workers.version import VERSION
 
 BASE = "/dcm4chee-arc"
+
+#: They register the services of their kinds.
+KINDS = (export, retrieve, diff, stgver, deletion, listed)
 
 #: Requests that are worked on at once; the pool of database connections has room for them.
 THREADS = 16
@@ -51,9 +71,11 @@ def create_app(*, beyond_loopback: bool = False, account: Caller | None = None, 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        running.operations.start()
         if dispatching:
             dispatch.start(celery_app)
         yield
+        await anyio.to_thread.run_sync(running.operations.stop)
         if dispatching:
             await anyio.to_thread.run_sync(dispatch.stop)
 
@@ -74,8 +96,16 @@ def create_app(*, beyond_loopback: bool = False, account: Caller | None = None, 
 
 
 def _include(made: FastAPI) -> None:
-    of_cluster = (cluster.router, destinations.router, devices.router, file_systems.router, intake.router)
-    for router in (*of_cluster, export.router, *_monitors(), health.router, metrics.router):
+    of_cluster = (
+        cluster.router,
+        directory.router,
+        destinations.router,
+        devices.router,
+        file_systems.router,
+        intake.router,
+    )
+    of_tasks = (operations.router, events.router, results.router, *offered.routers(), *_monitors())
+    for router in (*of_cluster, *of_tasks, health.router, metrics.router):
         made.include_router(router, prefix=BASE)
     made.include_router(health.router, include_in_schema=False)
     made.include_router(metrics.router, include_in_schema=False)
@@ -83,7 +113,8 @@ def _include(made: FastAPI) -> None:
 
 
 def _monitors() -> list[APIRouter]:
-    return [Monitor(one).router() for one in shape.shapes().values()]
+    scopes = [*(scope.of_kind(one) for one in shape.shapes().values()), scope.QUEUE]
+    return [Monitor(one).router() for one in scopes]
 
 
 def _documents(made: FastAPI) -> APIRouter:
@@ -102,16 +133,23 @@ def openapi(made: FastAPI) -> dict[str, Any]:
     text = {"schema": {"type": "string", "description": 'JSON: {"errorMessage": "..."}'}}
     problem = {"schema": {"type": "object", "required": ["errorMessage", "detail", "status", "title", "type"]}}
     failure = {"text/plain": text, answers.PROBLEM: problem}
-    for path, operations in found["paths"].items():
-        for operation in operations.values():
+    for path, services in found["paths"].items():
+        for operation in services.values():
             operation["responses"].pop("422", None)
             if "/health/" not in path:
-                for status, description in _ERRORS.items():
-                    operation["responses"].setdefault(status, {"description": description, "content": failure})
+                _with_errors(operation["responses"], failure)
     found.get("components", {}).get("schemas", {}).clear()
     found.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     found["security"] = [{"token": []}, {}]
     return found
+
+
+def _with_errors(responses: dict[str, Any], failure: dict[str, Any]) -> None:
+    for status, description in _ERRORS.items():
+        responses.setdefault(status, {"description": description})
+    for status, response in responses.items():
+        if int(status) >= HTTPStatus.BAD_REQUEST:
+            response["content"] = {**response.get("content", {}), **failure}
 
 
 async def _answered(request: Request, error: Exception) -> Response:

@@ -39,7 +39,9 @@ class AnswerError(Exception):
 
 
 class _Transport(Protocol):
-    def request(self, method: str, url: str, parameters: Parameters, headers: dict[str, str]) -> httpx.Response: ...
+    def request(
+        self, method: str, url: str, parameters: Parameters, headers: dict[str, str], content: bytes | None = None
+    ) -> httpx.Response: ...
 
     def download(self, url: str, parameters: Parameters, headers: dict[str, str]) -> Iterator[str]: ...
 
@@ -79,24 +81,26 @@ class Client:
         self._transport.close()
 
     def send(
-        self, method: str, path: str, parameters: Parameters = (), headers: dict[str, str] | None = None
-    ) -> httpx.Response:
+        self, method: str, path: str, parameters: Parameters = (), headers: dict[str, str] | None = None,
+        *, content: bytes | None = None,
+    ) -> httpx.Response:  # fmt: skip
         """Return the answer, be it an error.
 
         Raises:
             AnswerError: there is none.
         """
-        return self._transport.request(method, BASE + path, parameters, headers or {})
+        return self._transport.request(method, BASE + path, parameters, headers or {}, content)
 
     def call(
-        self, method: str, path: str, parameters: Parameters = (), headers: dict[str, str] | None = None
-    ) -> httpx.Response:
+        self, method: str, path: str, parameters: Parameters = (), headers: dict[str, str] | None = None,
+        *, content: bytes | None = None,
+    ) -> httpx.Response:  # fmt: skip
         """Return the answer; 409 too, if it is the result of a bulk call.
 
         Raises:
             AnswerError: there is none, or it is an error.
         """
-        answer = self.send(method, path, parameters, headers)
+        answer = self.send(method, path, parameters, headers, content=content)
         if answer.status_code >= HTTPStatus.BAD_REQUEST and not (
             answer.status_code == HTTPStatus.CONFLICT and "failed" in _object(answer.text)
         ):
@@ -125,9 +129,13 @@ class _Remote:
             trust_env=not is_loopback(parts.hostname),
         )
 
-    def request(self, method: str, url: str, parameters: Parameters, headers: dict[str, str]) -> httpx.Response:
+    def request(
+        self, method: str, url: str, parameters: Parameters, headers: dict[str, str], content: bytes | None = None
+    ) -> httpx.Response:
         try:
-            return self._http.request(method, self._url + url, params=list(parameters), headers=headers)
+            return self._http.request(
+                method, self._url + url, params=list(parameters), headers=headers, content=content
+            )
         except httpx.TransportError as error:
             raise AnswerError(f"{self._url}: no answer: {error}") from error
 
@@ -153,12 +161,16 @@ class _Local:
         self._runner = asyncio.Runner()
         self._sends = False
 
-    def request(self, method: str, url: str, parameters: Parameters, headers: dict[str, str]) -> httpx.Response:
+    def request(
+        self, method: str, url: str, parameters: Parameters, headers: dict[str, str], content: bytes | None = None
+    ) -> httpx.Response:
         if method != "GET" and not self._sends:
             settings.current().broker()  # without one this is an error, not a thread that dies
             dispatch.start(celery_app)
             self._sends = True
-        return self._runner.run(self._http.request(method, url, params=list(parameters), headers=headers))
+        return self._runner.run(
+            self._http.request(method, url, params=list(parameters), headers=headers, content=content)
+        )
 
     def download(self, url: str, parameters: Parameters, headers: dict[str, str]) -> Iterator[str]:
         answer = self.request("GET", url, parameters, headers)

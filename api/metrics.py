@@ -14,6 +14,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from api.answers import Route
+from api.rest import documents
 from api.security import Reader
 from archive import db
 from tasks.control import DEAD_AFTER
@@ -118,7 +119,7 @@ REGISTRY.register(FromDatabase())
 ProcessCollector(registry=REGISTRY)
 
 
-@router.get("/metrics", operation_id="metrics", response_class=Response)
+@router.get("/metrics", operation_id="metrics", **documents.of(also=("text/plain",)))
 def metrics(_caller: Reader) -> Response:
     """Return figures for Prometheus."""
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

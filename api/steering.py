@@ -12,8 +12,8 @@ from archive import db
 from archive.accounts import Role
 from tasks import operations
 from tasks import query as queries
+from tasks.bulk import BulkResult
 from tasks.errors import NotFoundError
-from tasks.operations import BulkResult
 from tasks.query import TaskQuery
 from tasks.state import Event, Status, may
 

@@ -193,7 +193,7 @@ class _Configuration:
         self._save()
 
     def _take_over(self, origin: Source, found: list[Entry]) -> None:
-        reading = entries.read(found, settings.current().devices)
+        reading = entries.read(found, settings.current().devices, settings.current().cluster)
         if not reading.cluster.devices:
             raise ConfigError(f"{origin.url}: expected entries of devices (object class dicomDevice), there is none")
         last = self._last_good() if any(finding.refused for finding in reading.findings) else None
@@ -295,7 +295,8 @@ def _newest_snapshot() -> ConfigSnapshot | None:
 
 
 def _read(snapshot: ConfigSnapshot) -> Reading:
-    return entries.read([entry.from_json(row) for row in snapshot.entries], settings.current().devices)
+    given = settings.current()
+    return entries.read([entry.from_json(row) for row in snapshot.entries], given.devices, given.cluster)
 
 
 def _whole(origin: Source, fingerprint: str) -> list[Entry]:

@@ -85,3 +85,11 @@ class PeerTimedOut(PeerError):
 
 class PeerMisbehaved(PeerError):
     """The peer sent what the standard does not allow at that point."""
+
+
+class InvalidKey(ArchiveError):
+    """A key of a query has a value that cannot be used; the text names both and what was expected."""
+
+
+class PeerRefused(PeerError):
+    """The peer answered a request with a status that says it was not done; the text has it."""

@@ -70,6 +70,10 @@ class Entity(NamedTuple):
     series_uid: str | None = None
     sop_uid: str | None = None
 
+    def __str__(self) -> str:
+        levels = (("Instance", self.sop_uid), ("Series", self.series_uid), ("Study", self.study_uid))
+        return " of ".join(f"{level}[uid={uid}]" for level, uid in levels if uid)
+
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
@@ -118,6 +122,12 @@ def iterate_objects(
         if len(found) < _PAGE:
             return
         last = found[-1].instance_id
+
+
+def mounts_all(session: Session, device_name: str) -> bool:
+    """Tell whether a device reaches every file system that may hold a good copy: then nothing is unreachable."""
+    elsewhere = select(model.FileSystem.id).where(_is_open(), ~_is_mounted(device_name))
+    return not session.scalar(select(elsewhere.exists()))
 
 
 def unreachable_from(session: Session, device_name: str, entities: Iterable[Entity]) -> list[Unreachable]:
@@ -230,10 +240,11 @@ def _stored_object(row: Row[Any]) -> StoredObject:
 
 def _is_good() -> ColumnElement[bool]:
     """A copy that can be read where it is mounted; OFFLINE and UNAVAILABLE cannot."""
-    return and_(
-        model.File.status.in_(model.GOOD_FILES),
-        model.FileSystem.availability.in_([model.Availability.ONLINE, model.Availability.NEARLINE]),
-    )
+    return and_(model.File.status.in_(model.GOOD_FILES), _is_open())
+
+
+def _is_open() -> ColumnElement[bool]:
+    return model.FileSystem.availability.in_([model.Availability.ONLINE, model.Availability.NEARLINE])
 
 
 def _is_mounted(device_name: str) -> ColumnElement[bool]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from benchmarks import (
-    bulk_reschedule,
     deletion_look,
     engine,
     export,
     idle,
+    million,
     outage_latency,
+    reading,
     receive,
     reschedule_latency,
 )
 
 #: Each has a cluster, or a database, of its own.
-_ALL = (idle, reschedule_latency, outage_latency, bulk_reschedule, engine, receive, export, deletion_look)
+_ALL = (idle, reschedule_latency, outage_latency, million, reading, engine, receive, export, deletion_look)
 
 
 def main() -> None:

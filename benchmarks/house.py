@@ -45,6 +45,10 @@ class House:
         found = json.loads((self.home / "run.json").read_text())
         return str(found["database_url"])
 
+    def broker_url(self) -> str:
+        found = json.loads((self.home / "run.json").read_text())
+        return str(found["broker_url"])
+
 
 @contextmanager
 def running(*arguments: str, configuration: str | None = None) -> Iterator[House]:

@@ -18,6 +18,7 @@ import psycopg
 from benchmarks import house
 from benchmarks.house import House
 from config import source
+from tasks.registry import kind_of
 from workers.embedded import child
 
 SECONDS = 60
@@ -31,8 +32,8 @@ MOST_STATEMENTS = 10.0
 #: Of one device with four slots: worker, housekeeping and DICOM service.
 MOST_MEMORY_MB = 600.0
 
-#: Queues of kinds that are not built yet; without them a device of the sample has the four slots of Export.
-_OTHER_QUEUES = ("Retrieve", "DiffTasks", "StgVerTasks")
+#: Without their queues a device of the sample has the four slots of Export.
+_OTHER_KINDS = ("RETRIEVE", "DIFF", "STGVER")
 _SERVERS = ("postgres", "valkey-server")
 _STATEMENT = re.compile(r"^\[(.*?)\] (?:[A-Z]+): {2}(?:statement|execute [^:]+): (.*(?:\n\t.*)*)", re.MULTILINE)
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -68,10 +69,9 @@ def main() -> None:
 
 
 def _with_four_slots(sample: str) -> str:
+    others = [f"\ndn: dcmQueueName={kind_of(kind).queue}," for kind in _OTHER_KINDS]
     entries = sample.split("\n\n")
-    return "\n\n".join(
-        entry for entry in entries if not any(f"\ndn: dcmQueueName={name}," in f"\n{entry}" for name in _OTHER_QUEUES)
-    )
+    return "\n\n".join(entry for entry in entries if not any(other in f"\n{entry}" for other in others))
 
 
 def _log_statements(cluster: House) -> None:

@@ -53,20 +53,22 @@ def plan(entry: Entry, attribute: str, values: Sequence[str], *, unknown: bool =
     return changes
 
 
-def no_worse(before: Iterable[Entry], ours: Collection[str]) -> Callable[[list[Entry]], None]:
+def no_worse(
+    before: Iterable[Entry], ours: Collection[str], cluster_name: str | None = None
+) -> Callable[[list[Entry]], None]:
     """Return what a source asks before it writes: it raises on an error that was not there before."""
-    held = {_identity(finding) for finding in _errors(before, ours)}
+    held = {_identity(finding) for finding in _errors(before, ours, cluster_name)}
 
     def accept(after: list[Entry]) -> None:
-        for finding in _errors(after, ours):
+        for finding in _errors(after, ours, cluster_name):
             if _identity(finding) not in held:
                 raise ConfigError(str(finding))
 
     return accept
 
 
-def _errors(found: Iterable[Entry], ours: Collection[str]) -> list[Finding]:
-    return list(checks.errors(checks.check(entries.read(found, ours))))
+def _errors(found: Iterable[Entry], ours: Collection[str], cluster_name: str | None) -> list[Finding]:
+    return list(checks.errors(checks.check(entries.read(found, ours, cluster_name))))
 
 
 def _identity(finding: Finding) -> tuple[str, str | None, str | None, str]:

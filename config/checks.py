@@ -29,6 +29,7 @@ def check(reading: Reading, schemes: Collection[str] = EXPORTER_SCHEMES) -> list
     for device in reading.cluster.ours.values():
         checker.name(device)
         checker.archive_service(device)
+        checker.failover(device)
         checker.exporters(device)
         checker.export_rules(device)
         checker.file_systems(device)
@@ -56,6 +57,16 @@ class _Checker:
         if device.installed and archive_service.url_of(device) is None:
             what = f"a web application of class {archive_service.SERVICE_CLASS} with an installed HTTP connection"
             self._device(device, None, None, f"expected {what}")
+
+    def failover(self, device: Device) -> None:
+        """Failover goes to other devices of ours, and wants both devices and a time."""
+        others = sorted(set(self.reading.cluster.ours) - {device.name})
+        for name in sorted(set(device.failover_devices) - set(others)):
+            self._device(device, "arcFailoverDevice", name, _one_of("another device that arcfleet runs:", others))
+        if device.failover_devices and device.failover_after is None:
+            self._device(device, "arcFailoverAfter", None, "expected a time: without one nothing ever goes there")
+        if device.failover_after is not None and not device.failover_devices:
+            self._device(device, "arcFailoverDevice", None, "expected at least one: nothing has a place to go to")
 
     def exporters(self, device: Device) -> None:
         """Exporters refer to a queue and an AE of their device, and to what can be run."""

@@ -12,6 +12,9 @@ from config.sizes import Minimum
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
+#: Queue of exports that need no configured exporter.
+EXPORT_QUEUE = "Export"
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkConnection:
@@ -35,6 +38,8 @@ class NetworkConnection:
     release_timeout: timedelta = timedelta(seconds=5)
     #: For a C-STORE-RSP or C-ECHO-RSP (dcmResponseTimeout).
     response_timeout: timedelta = timedelta(seconds=30)
+    #: For the next response to C-MOVE, which some peers send at the end alone (dcmRetrieveTimeout).
+    retrieve_timeout: timedelta = timedelta(minutes=10)
     #: For a peer that takes what we send (dcmSendTimeout).
     send_timeout: timedelta = timedelta(seconds=30)
     #: For the next request in an association (dcmIdleTimeout).
@@ -220,10 +225,18 @@ class Device:
     time_zone: str | None = None
     #: How long a run may stay without a heartbeat of its worker (arcTaskLease).
     task_lease: timedelta = timedelta(seconds=60)
+    #: Name of the cluster of ours that runs it, where a directory has several (arcClusterName).
+    cluster_name: str | None = None
+    #: Devices that get its waiting tasks when it is away (arcFailoverDevice).
+    failover_devices: tuple[str, ...] = ()
+    #: After how long without a live worker they get them (arcFailoverAfter); None: never.
+    failover_after: timedelta | None = None
     #: How often finished tasks are purged (dcmPurgeQueueMessagePollingInterval); None: never.
     purge_interval: timedelta | None = None
     #: How many tasks one transaction of a bulk call may touch at first (dcmTaskFetchSize).
     task_fetch_size: int = 100
+    #: Tasks that one query may make at most (dcmQueryMaxNumberOfResults); 0: any number.
+    query_max_results: int = 0
     #: Associations that may be open at once (dcmLimitOpenAssociations); 0: as many as we can have.
     max_open_associations: int = 100
     #: What happens to an object that is there already (dcmOverwritePolicy): NEVER keeps the first one.
@@ -235,6 +248,16 @@ class Device:
     exporters: Mapping[str, Exporter] = field(default_factory=lambda: MappingProxyType({}))
     export_rules: Mapping[str, ExportRule] = field(default_factory=lambda: MappingProxyType({}))
     file_system_groups: Mapping[str, FileSystemGroup] = field(default_factory=lambda: MappingProxyType({}))
+
+    def exporter(self, exporter_id: str) -> Exporter | None:
+        """Return an exporter; `dicom:AET` stands for itself, without a configured one, in the queue Export.
+
+        Source: the export services of dcm4chee-arc-light.
+        """
+        named = self.exporters.get(exporter_id)
+        if named is None and exporter_id.startswith("dicom:") and EXPORT_QUEUE in self.queues:
+            return Exporter(exporter_id, exporter_id, EXPORT_QUEUE)
+        return named
 
     def ae_for(self, title: str) -> ApplicationEntity | None:
         """Return the installed AE of this device that answers to `title`, or None."""

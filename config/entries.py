@@ -60,7 +60,7 @@ class Reading:
     dns: Mapping[tuple[str, str, str], str]
 
 
-def read(entries: Iterable[Entry], ours: Collection[str] = ()) -> Reading:
+def read(entries: Iterable[Entry], ours: Collection[str] = (), cluster_name: str | None = None) -> Reading:
     """Read all devices; what is invalid is refused and named, the rest is used.
 
     An invalid attribute leaves its default in place; where that would mean something else (`Attr.vital`), the
@@ -69,8 +69,9 @@ def read(entries: Iterable[Entry], ours: Collection[str] = ()) -> Reading:
     Args:
         entries: from any source, in any order.
         ours: names of devices that arcfleet runs although their entries are not marked with arcDevice.
+        cluster_name: of this cluster, which runs the marked devices of that name (ARCFLEET_CLUSTER).
     """
-    reader = _Reader(frozenset(ours))
+    reader = _Reader(frozenset(ours), cluster_name)
     tree = reader.tree(entries)
     children: defaultdict[dn.Dn, list[Entry]] = defaultdict(list)
     for path, entry in tree.items():
@@ -132,8 +133,9 @@ class _Refused(Exception):
 class _Reader:
     """Collects findings while entries become dataclasses."""
 
-    def __init__(self, ours: frozenset[str]) -> None:
+    def __init__(self, ours: frozenset[str], cluster_name: str | None) -> None:
         self.ours = ours
+        self.cluster_name = cluster_name
         self.findings: list[Finding] = []
         self.dns: dict[tuple[str, str, str], str] = {}
         #: The device whose entries are being read.
@@ -163,7 +165,9 @@ class _Reader:
             return None
         for mark, flag in schema.DEVICE_MARKS.items():
             values[flag] = entry.has_class(mark)
-        values["is_ours"] = values["is_ours"] or values["name"] in self.ours
+        # Another cluster of ours in the same directory has devices too: they are foreign to this one.
+        is_marked = values["is_ours"] and values.get("cluster_name") == self.cluster_name
+        values["is_ours"] = is_marked or values["name"] in self.ours
         self._device = values["name"]
         self.dns[values["name"], "", values["name"]] = entry.dn
         connections: dict[dn.Dn, str] = {}

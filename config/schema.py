@@ -125,6 +125,7 @@ CONNECTION = Part(
         _of_connection("aaac_timeout", "dcmAAACTimeout", values.MILLISECONDS),
         _of_connection("release_timeout", "dcmARRPTimeout", values.MILLISECONDS),
         _of_connection("response_timeout", "dcmResponseTimeout", values.MILLISECONDS),
+        _of_connection("retrieve_timeout", "dcmRetrieveTimeout", values.MILLISECONDS),
         _of_connection("send_timeout", "dcmSendTimeout", values.MILLISECONDS),
         _of_connection("idle_timeout", "dcmIdleTimeout", values.MILLISECONDS),
         _of_connection("receive_pdu_length", "dcmReceivePDULength", values.PDU_LENGTH),
@@ -275,6 +276,9 @@ DEVICE = Part(
         _INSTALLED,
         Attr("time_zone", "dcmTimeZoneOfDevice", values.TIME_ZONE, object_class="dcmDevice"),
         Attr("task_lease", "arcTaskLease", values.duration(_SECOND), object_class="arcDevice"),
+        Attr("cluster_name", "arcClusterName", values.TEXT, object_class="arcDevice"),
+        Attr("failover_devices", "arcFailoverDevice", values.TEXT, _MANY, object_class="arcDevice"),
+        Attr("failover_after", "arcFailoverAfter", values.duration(_SECOND), object_class="arcDevice"),
         Attr(
             "purge_interval",
             "dcmPurgeQueueMessagePollingInterval",
@@ -282,6 +286,7 @@ DEVICE = Part(
             object_class="dcmArchiveDevice",
         ),
         Attr("task_fetch_size", "dcmTaskFetchSize", values.integer(1), object_class="dcmArchiveDevice"),
+        Attr("query_max_results", "dcmQueryMaxNumberOfResults", values.integer(0), object_class="dcmArchiveDevice"),
         Attr("max_open_associations", "dcmLimitOpenAssociations", values.integer(0), object_class="dcmDevice"),
         Attr(
             "overwrite_policy",

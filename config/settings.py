@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     ldap_bind_dn: str | None = Field(default=None, description="a distinguished name")
     ldap_password: SecretStr | None = Field(default=None, description="the password of ARCFLEET_LDAP_BIND_DN")
     devices: Names = Field(default=(), description="names of devices that arcfleet runs, with commas between")
+    cluster: str | None = Field(default=None, description="the name of this cluster, if the directory has several")
     api_host: str = Field(default="127.0.0.1", description="the address on which REST listens")
     api_port: Port = Field(default=8080, description="a TCP port from 1 to 65535")
     flower_host: str = Field(default="127.0.0.1", description="the address on which Flower listens")

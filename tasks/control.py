@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import BigInteger, Identity, Index, Integer, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -118,6 +119,9 @@ class IdempotencyKey(Base):
     requester: Mapped[str] = mapped_column(Text, primary_key=True, server_default="")
     request: Mapped[str] = mapped_column(Text, comment="method and URI; another request is a conflict")
     task_ids: Mapped[list[int]] = mapped_column(JSONB, server_default=text("'[]'"))
+    progress: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB, comment="of a request for many tasks: how far it has come; NULL: it was for one"
+    )
     at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
 
 

@@ -14,7 +14,7 @@ from archive.deletion import gathering, marking, rules
 from archive.deletion.marking import Candidate
 from archive.deletion.rules import Deletable, Facts, Kept, Trigger
 from config.device import Device, FileSystemGroup
-from tasks import aging, jobs, judging, store
+from tasks import aging, jobs, judging, store, taking
 from tasks.deletion_task import QUEUE
 from tasks.errors import ConflictError, InvalidError, NotFoundError
 from tasks.jobs import Job
@@ -126,7 +126,7 @@ def end_obsolete(device: Device) -> int:
     ended = 0
     while True:
         with db.transaction() as session:
-            tasks = store.take(session, gone, 0, device.task_fetch_size)
+            tasks = taking.take(session, gone, 0, device.task_fetch_size)
             text = "accessed: the study was used, or shall be read, after it was marked"
             ended += store.cancel(session, tasks, By(f"beat of {device.name}", "accessed"), outcome=text)
         if len(tasks) < device.task_fetch_size:

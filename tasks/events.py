@@ -7,15 +7,20 @@ cursor names the life of the database too, because numbers begin anew after a re
 
 from __future__ import annotations
 
+import re
+from contextlib import closing
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, text
+from sqlalchemy import ScalarResult, func, select, text
 from sqlalchemy.orm import Session
 
 from tasks import history
 from tasks.control import ClusterIdentity
 from tasks.errors import InvalidError, TaskError
 from tasks.history import History, Transition
+
+#: A number of a cursor; the database holds larger ones, and never gets there.
+_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 #: Transitions in one page at most.
 MOST = 1000
@@ -51,7 +56,7 @@ class Cursor:
             InvalidError: it is none.
         """
         epoch, *numbers = given.split(".")
-        if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
+        if len(numbers) != 3 or not all(_NUMBER.fullmatch(number) for number in numbers):
             raise InvalidError(f"after={given}: expected the cursor of an earlier answer")
         return cls(epoch, *(int(number) for number in numbers))
 
@@ -62,6 +67,8 @@ class Page:
 
     transitions: list[Transition]
     cursor: Cursor
+    #: The cursor behind each transition.
+    places: list[Cursor]
 
 
 def first(session: Session) -> Cursor:
@@ -90,17 +97,21 @@ def read(session: Session, after: Cursor | None, limit: int = MOST) -> Page:
     if cursor.epoch != start.epoch:
         raise CursorExpiredError(f"cursor {cursor} is of another life of the database; start again at {start}", start)
     found: list[Transition] = []
-    for row in _settled(session, cursor, limit):
-        begun = cursor.delivered if row.seq == cursor.seq else 0
-        some = list(history.expand(row))[begun : begun + limit - len(found)]
-        found += some
-        cursor = Cursor(start.epoch, int(row.xid), row.seq, begun + len(some))
-        if len(found) >= limit:
-            break
-    return Page(found, cursor)
+    places: list[Cursor] = []
+    # Closed in time: what is not read of a cursor stays open at the server.
+    with closing(_settled(session, cursor, limit)) as rows:
+        for row in rows:
+            begun = cursor.delivered if row.seq == cursor.seq else 0
+            some = list(history.expand(row))[begun : begun + limit - len(found)]
+            found += some
+            places += [Cursor(start.epoch, int(row.xid), row.seq, begun + number) for number in range(1, len(some) + 1)]
+            cursor = places[-1] if some else cursor
+            if len(found) >= limit:
+                break
+    return Page(found, cursor, places)
 
 
-def _settled(session: Session, cursor: Cursor, limit: int) -> list[History]:
+def _settled(session: Session, cursor: Cursor, limit: int) -> ScalarResult[History]:
     """Return rows from the cursor's own on whose transaction no running one can precede any more."""
     query = (
         select(History)
@@ -112,4 +123,5 @@ def _settled(session: Session, cursor: Cursor, limit: int) -> list[History]:
         .limit(limit + 1)
         .params(xid=str(cursor.xid), seq=cursor.seq)
     )
-    return list(session.scalars(query))
+    # A row may hold thousands of tasks, and a page is soon full.
+    return session.scalars(query, execution_options={"yield_per": 20})

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from sqlalchemy.types import UserDefinedType
 
 from archive.db import Base
+from tasks import slots
 from tasks.record import Instant
 from tasks.state import Event
 
@@ -64,6 +65,7 @@ class History(Base):
             postgresql_where=text("task_ids IS NOT NULL"),
         ),
         Index("ix_history_feed", "xid", "seq"),
+        Index("ix_history_operation", "operation_id", "last_id", postgresql_where=text("operation_id IS NOT NULL")),
         Index("ix_history_at", "at"),
     )
 
@@ -107,7 +109,7 @@ def record(arrow: Arrow, task_ids: Sequence[int]) -> Insert:
         event=arrow.event.value,
         first_id=min(task_ids),
         last_id=max(task_ids),
-        task_ids=list(task_ids) if len(task_ids) > 1 else None,
+        task_ids=slots.array_of(task_ids) if len(task_ids) > 1 else None,
         from_status=arrow.from_status,
         to_status=arrow.to_status,
         from_device=arrow.from_device,
@@ -127,6 +129,36 @@ def of_task(session: Session, task_id: int) -> list[Transition]:
     )
     rows = session.scalars(select(History).where(or_(alone, in_bulk)).order_by(History.seq))
     return [_transition(row, task_id) for row in rows if row.task_ids is None or task_id in row.task_ids]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a bulk call did to tasks of one status, now on one device."""
+
+    from_status: str
+    #: Where they are; of deleted ones, where they were.
+    device: str
+    number: int
+    last_id: int
+    #: When the call changed the first of them.
+    began: datetime
+
+
+def of_operation(session: Session, operation_id: str) -> list[Part]:
+    """Return what a bulk call has done; it may not have ended."""
+    device = func.coalesce(History.to_device, History.from_device)
+    number = func.sum(func.coalesce(func.cardinality(History.task_ids), 1))
+    rows = session.execute(
+        select(History.from_status, device, number, func.max(History.last_id), func.min(History.at))
+        .where(History.operation_id == operation_id)
+        .group_by(History.from_status, device)
+    )
+    return [Part(status or "", of_device, int(some), last, at) for status, of_device, some, last, at in rows]
+
+
+def last_of_operation(session: Session, operation_id: str) -> int:
+    """Return the highest id of a task that a bulk call has changed; 0: none yet."""
+    return session.scalar(select(func.max(History.last_id)).where(History.operation_id == operation_id)) or 0
 
 
 def expand(row: History) -> Iterator[Transition]:

@@ -6,7 +6,7 @@ that who changes its task waits, and then finds the deletion in the ledger of de
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from sqlalchemy import select
@@ -16,6 +16,7 @@ from archive import model
 from archive.deletion import marking
 from tasks.errors import ConflictError
 from tasks.state import Event
+from tasks.taking import Alike
 
 #: The kind of task that marks belong to.
 KIND = "DELETE_STUDY"
@@ -34,22 +35,26 @@ def deleting(tasks: Iterable[_Task]) -> list[int]:
     return [task.id for task in tasks if task.kind == KIND]
 
 
+def deleting_alike(groups: Iterable[Alike]) -> list[int]:
+    """Return the ids of those tasks that delete studies."""
+    return [task_id for group in groups if group.sort.kind == KIND for task_id in group.ids]
+
+
 def clear(session: Session, task_ids: Collection[int]) -> None:
     """Take back the marks of tasks that end without a deletion."""
     if task_ids:
         marking.give_back(session, task_ids)
 
 
-def refusals(session: Session, event: Event, tasks: Sequence[_Task], *, lock: bool = True) -> dict[int, str]:
+def refusals(session: Session, event: Event, chosen: Collection[int], *, lock: bool = True) -> dict[int, str]:
     """Return by task id why some cannot be cancelled or rescheduled: their mark does not stand any more.
 
     Args:
         session: the transaction; the rows of the tasks are locked in it.
         event: CANCEL or RESCHEDULE.
-        tasks: of any kind.
+        chosen: ids of tasks that delete studies.
         lock: wait for deletions that are in their transaction; else say what is so now.
     """
-    chosen = deleting(tasks)
     if not chosen:
         return {}
     standing = marking.standing(session, chosen, lock=lock)
@@ -69,7 +74,7 @@ def require(session: Session, event: Event, task: _Task) -> None:
     Raises:
         ConflictError: it cannot, the text says why.
     """
-    for refusal in refusals(session, event, [task]).values():
+    for refusal in refusals(session, event, deleting([task])).values():
         raise ConflictError(refusal)
 
 

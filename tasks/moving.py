@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,14 +11,16 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from archive import query as archive_query
-from archive.query import Entity, Unreachable
+from archive.query import Unreachable
 from config.device import Cluster, Device
-from tasks.errors import ConflictError, InvalidError
+from tasks import taking
+from tasks.errors import ConflictError, InvalidError, UnknownKindError
 from tasks.registry import kind_of
-from tasks.store import Taken, Target
+from tasks.store import Target
+from tasks.taking import Alike, Sort
 
-#: What a device cannot read, by device.
-Lacking = Mapping[str, Mapping[Entity, Unreachable]]
+#: Which targets cannot read the files of a task, and why.
+Lacking = Mapping[int, Mapping[Target, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Change:
     devices: tuple[str, ...] = ()
     exporter_id: str | None = None
     queue: str | None = None
+    #: newLocalAET, in the place of the AE that each task works as.
+    local_aet: str | None = None
     #: None: now.
     scheduled_time: datetime | None = None
     #: Keep scheduled time and failures: a move, not a new start.
@@ -40,8 +44,9 @@ class Change:
 class Moves:
     """Tasks with their targets, and those that no target can run, with the reason."""
 
-    accepted: list[tuple[Taken, Target]] = field(default_factory=list)
-    refused: list[tuple[Taken, str]] = field(default_factory=list)
+    accepted: list[tuple[Alike, Target]] = field(default_factory=list)
+    #: In a reason `{task}` stands for the id of each of its tasks.
+    refused: list[tuple[str, list[int]]] = field(default_factory=list)
 
 
 class Mover:
@@ -56,7 +61,6 @@ class Mover:
         """
         self._cluster = cluster
         self._change = change
-        self._turn = 0
         self._targets: dict[tuple[Any, ...], Target | str] = {}
         self._devices = [_target_device(cluster, name) for name in change.devices]
         for device in self._devices:
@@ -78,79 +82,107 @@ class Mover:
             }
         return values
 
-    def assign(self, session: Session, tasks: Iterable[Taken]) -> Moves:
-        """Return a target, or a reason against it, for each task in turn."""
-        found = [(task, self._targets_of(task)) for task in tasks]
-        unreachable = self._unreachable(session, found)
+    def assign(self, session: Session, groups: Sequence[Alike], *, turn: int = 0) -> Moves:
+        """Return a target, or a reason against it, for each task, in the order of ids.
+
+        Args:
+            session: the transaction.
+            groups: tasks, those that are alike together.
+            turn: how many tasks of this call got a target before.
+        """
+        possible: list[tuple[Alike, list[Target]]] = []
         moves = Moves()
-        for task, targets in found:
-            possible, reasons = _judged(task, targets, unreachable)
-            if possible:
-                moves.accepted.append((task, possible[self._turn % len(possible)]))
-                self._turn += 1
-            else:
-                moves.refused.append((task, reasons[0]))
+        for group in groups:
+            targets = [self._target(group, name) for name in self._change.devices or (group.sort.device,)]
+            for some, chosen in self._reaching(session, group, targets, moves):
+                possible.append((some, chosen))
+        moves.accepted += _in_turn(possible, turn)
         return moves
 
-    def _targets_of(self, task: Taken) -> list[Target | str]:
-        return [self._target(task, name) for name in self._change.devices or (task.device,)]
-
-    def _target(self, task: Taken, device_name: str) -> Target | str:
-        key = (device_name, task.kind, task.device, task.queue, task.exporter_id, task.local_aet)
+    def _target(self, group: Alike, device_name: str) -> Target | str:
+        key = (device_name, group.sort)
         if key not in self._targets:
-            self._targets[key] = self._work_out(task, device_name)
+            self._targets[key] = self._work_out(group.sort, device_name)
         return self._targets[key]
 
-    def _work_out(self, task: Taken, device_name: str) -> Target | str:
+    def _work_out(self, task: Sort, device_name: str) -> Target | str:
         device = self._cluster.devices.get(device_name)
         if device is None or not device.is_ours:
             return f"Cannot reschedule Task{{id={{task}}}}: Device{{name={device_name}}} is not in the configuration"
-        row = {**asdict(task), "id": "{task}"}
         change = self._change
+        row = {**task._asdict(), "id": "{task}", "new_local_aet": change.local_aet}
         try:
             target = kind_of(task.kind).target_on(device, row, exporter_id=change.exporter_id, queue=change.queue)
-            stays = not change.devices and change.exporter_id is None
+            stays = not change.devices and change.exporter_id is None and change.local_aet is None
             # Its AE title is the task's own; only a move, or another exporter, brings another one.
             return replace(target, local_aet=task.local_aet) if stays else target
+        except UnknownKindError:
+            return f"Cannot reschedule Task{{id={{task}}}}: tasks of type {task.kind} are listed, but never run here"
         except (ConflictError, InvalidError) as error:
             return str(error)
 
-    def _unreachable(self, session: Session, found: list[tuple[Taken, list[Target | str]]]) -> Lacking:
-        if not self._devices:
-            return {}  # a task's own device: its run says what it cannot read
-        asked: dict[str, set[Entity]] = {}
-        for task, targets in found:
-            for target in targets:
-                if isinstance(target, Target) and target.reads_files and task.study_uid:
-                    asked.setdefault(target.device, set()).add(_entity(task))
-        return {
-            device: {one.entity: one for one in archive_query.unreachable_from(session, device, entities)}
-            for device, entities in asked.items()
-        }
+    def _reaching(
+        self, session: Session, group: Alike, targets: Sequence[Target | str], moves: Moves
+    ) -> Iterator[tuple[Alike, list[Target]]]:
+        """Yield parts of a group with the targets that can run them; refuse the rest."""
+        able = [target for target in targets if isinstance(target, Target)]
+        if not able:
+            moves.refused.append((next(target for target in targets if isinstance(target, str)), group.ids))
+            return
+        lacking = self._lacking(session, group, able)
+        parts: dict[tuple[Target, ...], list[int]] = {}
+        for task_id in sorted(lacking):
+            left = tuple(target for target in able if target not in lacking[task_id])
+            if left:
+                parts.setdefault(left, []).append(task_id)
+            else:
+                moves.refused.append((_first_reason(targets, lacking[task_id]), [task_id]))
+        free = [task_id for task_id in group.ids if task_id not in lacking] if lacking else group.ids
+        if free:
+            yield group.only(free), able
+        for reachable, task_ids in parts.items():
+            yield group.only(task_ids), list(reachable)
+
+    def _lacking(self, session: Session, group: Alike, targets: Sequence[Target]) -> Lacking:
+        """Return by task which targets cannot read its files, and why; most tasks can be read by all."""
+        found: dict[int, dict[Target, str]] = {}
+        # A task's own device is not asked: its run says what it cannot read.
+        asked = [target for target in targets if target.reads_files] if self._devices else []
+        asked = [target for target in asked if not archive_query.mounts_all(session, target.device)]
+        if not asked:
+            return found
+        entities = dict(taking.entities(session, group.ids))
+        for target in asked:
+            missing = {
+                one.entity: one for one in archive_query.unreachable_from(session, target.device, {*entities.values()})
+            }
+            for task_id, entity in entities.items():
+                if entity in missing:
+                    found.setdefault(task_id, {})[target] = _cannot_reach(target.device, missing[entity])
+        return found
 
 
-def _entity(task: Taken) -> Entity:
-    return Entity(task.study_uid or "", task.series_uid, task.sop_uid)
+def _first_reason(targets: Sequence[Target | str], lacking: Mapping[Target, str]) -> str:
+    first = targets[0]
+    return first if isinstance(first, str) else lacking[first]
 
 
-def _judged(task: Taken, targets: list[Target | str], unreachable: Lacking) -> tuple[list[Target], list[str]]:
-    possible: list[Target] = []
-    reasons: list[str] = []
-    for target in targets:
-        if isinstance(target, str):
-            # The cached text stands for all tasks of this sort.
-            reasons.append(target.replace("{task}", str(task.id)))
-        elif target.reads_files and (lacking := unreachable.get(target.device, {}).get(_entity(task))):
-            reasons.append(_cannot_reach(task, target.device, lacking))
-        else:
-            possible.append(target)
-    return possible, reasons
+def _in_turn(possible: Sequence[tuple[Alike, list[Target]]], turn: int) -> list[tuple[Alike, Target]]:
+    """Give each task, in the order of ids, the next of the targets that can run it."""
+    if all(len(targets) == 1 for _, targets in possible):
+        return [(group, targets[0]) for group, targets in possible]
+    shared: dict[tuple[int, Target], list[int]] = {}
+    in_order = sorted((task_id, number) for number, (group, _) in enumerate(possible) for task_id in group.ids)
+    for place, (task_id, number) in enumerate(in_order, turn):
+        targets = possible[number][1]
+        shared.setdefault((number, targets[place % len(targets)]), []).append(task_id)
+    return [(possible[number][0].only(ids), target) for (number, target), ids in shared.items()]
 
 
-def _cannot_reach(task: Taken, device_name: str, lacking: Unreachable) -> str:
+def _cannot_reach(device_name: str, lacking: Unreachable) -> str:
     places = ", ".join(lacking.file_systems)
     return (
-        f"Cannot reschedule Task{{id={task.id}}} on Device{{name={device_name}}}: it reaches no good copy of "
+        f"Cannot reschedule Task{{id={{task}}}} on Device{{name={device_name}}}: it reaches no good copy of "
         f"{lacking.num_objects} objects of Study[uid={lacking.entity.study_uid}], which lie on {places}"
     )
 

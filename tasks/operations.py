@@ -1,63 +1,31 @@
 """Schedule, cancel, reschedule and delete: one task is a bulk call with an id.
 
-A bulk call is cut into transactions of at most about a second, in the order of task ids; each is atomic,
+A bulk call is cut into transactions of about a quarter of a second, in the order of task ids; each is atomic,
 the call is not. A task that is refused is counted once and never met again.
 """
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from uuid import uuid4
+from dataclasses import dataclass
 
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from archive import configuration, db
 from config.device import Device
-from tasks import idempotency, marks, pins, store
+from tasks import bulk, equality, idempotency, marks, pins, store, taking
 from tasks import query as queries
+from tasks.bulk import NOBODY, BulkResult, Watch
 from tasks.errors import ConflictError, InvalidError, NotFoundError
 from tasks.idempotency import Once
 from tasks.moving import Change, Mover
 from tasks.query import TaskQuery
 from tasks.record import NewTask, Task, TaskView
 from tasks.registry import kind_of
-from tasks.state import WAITING, Event, Status, may
-from tasks.store import By, Taken
-
-#: How many tasks one transaction of a bulk call takes at first, and at most.
-_FIRST_CHUNK = 1000
-_LARGEST_CHUNK = 20_000
-#: How many reasons against tasks a bulk call tells apart.
-MOST_REASONS = 1000
-#: A transaction of a bulk call should take about so long.
-_CHUNK_S = 0.5
-
-
-@dataclass(slots=True)
-class BulkResult:
-    """What a bulk call did, or would do."""
-
-    count: int = 0
-    failed: int = 0
-    #: Why tasks were refused, with the number of tasks.
-    refusals: Counter[str] = field(default_factory=Counter)
-    #: Number of changed tasks by the device where they are now.
-    by_device: Counter[str] = field(default_factory=Counter)
-    #: Number of changed tasks by the status that they had.
-    by_status: Counter[str] = field(default_factory=Counter)
-    operation_id: str | None = None
-
-    def refuse(self, reason: str, number: int = 1) -> None:
-        """Count tasks that were refused; a reason names its task, so that only so many are kept."""
-        self.failed += number
-        if reason not in self.refusals and len(self.refusals) >= MOST_REASONS:
-            reason = "for further reasons"
-        self.refusals[reason] += number
+from tasks.state import Event, may
+from tasks.store import By
+from tasks.taking import Alike, Taken, alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +63,7 @@ def schedule(
         before = idempotency.answered(session, once) if once else None
         if once and before:
             return Scheduled(_made_before(session, once, before[0]), repeated=True)
-        waiting = None if allow_duplicate else _equal_waiting(session, checked, equal_on or (new.device,))
+        waiting = None if allow_duplicate else equality.one(session, checked, equal_on or (new.device,))
         task = waiting or store.insert_tasks(session, [checked], by)[0]
         # Also of a task that waits: it may have been due for so long that it kept the study no more.
         pins.give_back_marks(session, [task])
@@ -160,11 +128,11 @@ def reschedule_one(task_id: int, wanted: TaskQuery, change: Change, by: By) -> N
     mover = Mover(configuration.current(), change)
     with db.transaction() as session:
         task = _one(session, task_id, wanted)
-        moves = mover.assign(session, [task])
-        if moves.refused:
-            raise ConflictError(moves.refused[0][1])
+        moves = mover.assign(session, alike([task]))
+        for reason, _ in moves.refused:
+            raise ConflictError(reason.replace("{task}", str(task.id)))
         marks.require(session, Event.RESCHEDULE, task)
-        store.reschedule(session, moves.accepted, by, mover.columns())
+        store.reschedule_alike(session, moves.accepted, by, mover.columns())
         pins.give_back_marks(session, [task])
 
 
@@ -178,7 +146,7 @@ def delete_one(task_id: int, wanted: TaskQuery, by: By) -> None:
         store.delete_tasks(session, [_one(session, task_id, wanted)], by)
 
 
-def cancel(wanted: TaskQuery, by: By, *, dry_run: bool = False) -> BulkResult:
+def cancel(wanted: TaskQuery, by: By, *, dry_run: bool = False, watch: Watch = NOBODY) -> BulkResult:
     """Cancel all matching tasks.
 
     Raises:
@@ -188,22 +156,27 @@ def cancel(wanted: TaskQuery, by: By, *, dry_run: bool = False) -> BulkResult:
         if not may(status, Event.CANCEL):
             raise InvalidError(f"Cannot cancel tasks with status: {status}")
 
-    def step(session: Session, tasks: list[Taken], result: BulkResult, operation: By) -> None:
-        done = [task for task in tasks if not may(task.status, Event.CANCEL)]
-        refused = {task.id: f"Cannot cancel Task with status: {task.status}" for task in done}
-        able = [task for task in tasks if task.id not in refused]
-        refused |= marks.refusals(session, Event.CANCEL, able, lock=not dry_run)
-        for reason in refused.values():
-            result.refuse(reason)
-        chosen = [task for task in able if task.id not in refused]
-        _count(result, [(task, task.device) for task in chosen])
+    def step(session: Session, groups: list[Alike], operation: By, _before: BulkResult) -> BulkResult:
+        result = BulkResult()
+        able = []
+        for group in groups:
+            if may(group.sort.status, Event.CANCEL):
+                able.append(group)
+            else:
+                result.refuse(f"Cannot cancel Task with status: {group.sort.status}", len(group.ids))
+        chosen = _with_standing_marks(session, Event.CANCEL, able, result, lock=not dry_run)
+        for group in chosen:
+            result.change(group, group.sort.device)
         if not dry_run:
-            store.cancel(session, chosen, operation)
+            store.cancel_alike(session, chosen, operation)
+        return result
 
-    return _in_chunks(wanted, by, step, lock=not dry_run)
+    return bulk.in_chunks(wanted, by, step, lock=not dry_run, watch=watch)
 
 
-def reschedule(wanted: TaskQuery, change: Change, by: By, *, dry_run: bool = False) -> BulkResult:
+def reschedule(
+    wanted: TaskQuery, change: Change, by: By, *, dry_run: bool = False, watch: Watch = NOBODY
+) -> BulkResult:  # fmt: skip
     """Schedule all matching tasks anew; several devices share what can run there evenly.
 
     Raises:
@@ -212,65 +185,54 @@ def reschedule(wanted: TaskQuery, change: Change, by: By, *, dry_run: bool = Fal
     """
     mover = Mover(configuration.current(), change)
 
-    def step(session: Session, tasks: list[Taken], result: BulkResult, operation: By) -> None:
-        moves = mover.assign(session, tasks)
-        refused = marks.refusals(session, Event.RESCHEDULE, [task for task, _ in moves.accepted], lock=not dry_run)
-        for reason in [*(reason for _, reason in moves.refused), *refused.values()]:
-            result.refuse(reason)
-        accepted = [(task, target) for task, target in moves.accepted if task.id not in refused]
-        _count(result, [(task, target.device) for task, target in accepted])
+    def step(session: Session, groups: list[Alike], operation: By, before: BulkResult) -> BulkResult:
+        result = BulkResult()
+        moves = mover.assign(session, groups, turn=before.count)
+        going = [group for group, _ in moves.accepted]
+        standing = _with_standing_marks(session, Event.RESCHEDULE, going, result, lock=not dry_run)
+        if result.failed:  # who is refused takes no turn
+            moves.accepted = mover.assign(session, standing, turn=before.count).accepted
+        for reason, task_ids in moves.refused:
+            result.refuse_each(reason, task_ids)
+        for group, target in moves.accepted:
+            result.change(group, target.device)
         if not dry_run:
-            store.reschedule(session, accepted, operation, mover.columns())
-            pins.give_back_marks(session, [task for task, _ in accepted])
+            store.reschedule_alike(session, moves.accepted, operation, mover.columns())
+            pins.give_back_marks_of(session, [group for group, _ in moves.accepted])
+        return result
 
-    return _in_chunks(wanted, by, step, lock=not dry_run)
+    return bulk.in_chunks(wanted, by, step, lock=not dry_run, watch=watch)
 
 
-def delete(wanted: TaskQuery, by: By, *, dry_run: bool = False) -> BulkResult:
+def delete(wanted: TaskQuery, by: By, *, dry_run: bool = False, watch: Watch = NOBODY) -> BulkResult:
     """Delete all matching tasks of any status."""
 
-    def step(session: Session, tasks: list[Taken], result: BulkResult, operation: By) -> None:
-        _count(result, [(task, task.device) for task in tasks])
+    def step(session: Session, groups: list[Alike], operation: By, _before: BulkResult) -> BulkResult:
+        result = BulkResult()
+        for group in groups:
+            result.change(group, group.sort.device)
         if not dry_run:
-            store.delete_tasks(session, tasks, operation)
+            store.delete_alike(session, groups, operation)
+        return result
 
-    return _in_chunks(wanted, by, step, lock=not dry_run)
-
-
-Step = Callable[[Session, list[Taken], BulkResult, By], None]
+    return bulk.in_chunks(wanted, by, step, lock=not dry_run, watch=watch)
 
 
-def _in_chunks(wanted: TaskQuery, by: By, step: Step, *, lock: bool) -> BulkResult:
-    result = BulkResult(operation_id=by.operation_id or str(uuid4()))
-    operation = By(by.actor, by.reason, result.operation_id)
-    after_id, size = 0, _FIRST_CHUNK
-    # Tasks made while the call runs are not meant by it.
-    with db.transaction() as session:
-        highest = session.execute(text("SELECT coalesce(max(id), 0) FROM task")).scalar_one()
-    while True:
-        began = time.monotonic()
-        with db.transaction() as session:
-            tasks = store.take(session, [*wanted.conditions(), Task.id <= highest], after_id, size, lock=lock)
-            if tasks:
-                step(session, tasks, result, operation)
-        if len(tasks) < size:
-            return result
-        after_id = tasks[-1].id
-        size = _next_size(size, time.monotonic() - began)
-
-
-def _next_size(size: int, took_s: float) -> int:
-    return max(_FIRST_CHUNK // 10, min(_LARGEST_CHUNK, size * 4, int(size * _CHUNK_S / max(took_s, 0.001))))
-
-
-def _count(result: BulkResult, changed: Sequence[tuple[Taken, str]]) -> None:
-    result.count += len(changed)
-    result.by_device.update(device for _, device in changed)
-    result.by_status.update(task.status.value for task, _ in changed)
+def _with_standing_marks(
+    session: Session, event: Event, groups: Sequence[Alike], result: BulkResult, *, lock: bool
+) -> list[Alike]:  # fmt: skip
+    """Return the tasks without those whose mark for deletion does not stand; these are refused."""
+    refused = marks.refusals(session, event, marks.deleting_alike(groups), lock=lock)
+    for reason in refused.values():
+        result.refuse(reason)
+    if not refused:
+        return list(groups)
+    left = [group.only([task_id for task_id in group.ids if task_id not in refused]) for group in groups]
+    return [group for group in left if group.ids]
 
 
 def _one(session: Session, task_id: int, wanted: TaskQuery) -> Taken:
-    found = store.take(session, [*wanted.conditions(), Task.id == task_id], 0, 1)
+    found = taking.take(session, [*wanted.conditions(), Task.id == task_id], 0, 1)
     if not found:
         raise NotFoundError(f"No such Task : {task_id}")
     return found[0]
@@ -281,22 +243,3 @@ def _made_before(session: Session, once: Once, task_id: int) -> TaskView:
     if task is None:
         raise ConflictError(f"Idempotency-Key: {once.key} made Task {task_id}, which was deleted; expected a new key")
     return task
-
-
-def _equal_waiting(session: Session, new: NewTask, devices: Sequence[str]) -> TaskView | None:
-    # Two requests for the same thing at once wait for each other here, so that one task is made.
-    entity = "/".join(str(part) for part in (new.kind, new.exporter_id, new.study_uid, new.series_uid, new.sop_uid))
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 1))"), {"key": entity})
-    same = TaskQuery(
-        kinds=(new.kind,),
-        devices=tuple(devices),
-        statuses=(Status.SCHEDULED, Status.SCHEDULED_FOR_RETRY),
-        exporter_ids=(new.exporter_id,) if new.exporter_id else (),
-        study_uid=new.study_uid,
-    )
-    equal = (
-        task
-        for task in queries.find(session, same, queries.Page(order="createdTime"))
-        if task.status in WAITING and (task.series_uid, task.sop_uid) == (new.series_uid, new.sop_uid)
-    )
-    return next(equal, None)

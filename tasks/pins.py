@@ -12,11 +12,13 @@ from sqlalchemy.orm import Session
 from archive.deletion import marking
 from archive.deletion.rules import Mark, Pin
 from archive.model import StudyOnFileSystem
+from tasks import slots
 from tasks.marks import KIND
 from tasks.record import Task
 from tasks.registry import reading_kinds
 from tasks.run import Run
 from tasks.state import DONE, Status
+from tasks.taking import Alike
 
 
 class _Task(Protocol):
@@ -84,3 +86,14 @@ def give_back_marks(session: Session, tasks: Iterable[_Task]) -> None:
     study_uids = {task.study_uid for task in tasks if task.study_uid and task.kind in reading}
     if study_uids:
         marking.give_back_studies(session, study_uids)
+
+
+def give_back_marks_of(session: Session, groups: Iterable[Alike]) -> None:
+    """Take back the marks of the studies that these tasks are about to read; without marks it costs nothing."""
+    reading = reading_kinds()
+    task_ids = [task_id for group in groups if group.sort.kind in reading for task_id in group.ids]
+    if task_ids and marking.are_any(session):
+        wanted = select(Task.study_uid).where(
+            Task.id == slots.ids(task_ids), Task.study_uid.in_(marking.marked_studies())
+        )
+        marking.give_back_studies(session, {uid for uid in session.scalars(wanted.distinct()) if uid is not None})

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
-from archive import configuration, db
+from archive import configuration
 from config.device import Cluster, Device
-from tasks import query as queries
-from tasks import slots
-from tasks.control import DEAD_AFTER, WorkerNode
+from tasks import sharing
 from tasks.errors import NotFoundError
 from tasks.operations import our_device
-
-#: Whoever has more waiting than this has a lot, and need not be counted further.
-_COUNTED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +27,45 @@ def place(aet: str, exporter_id: str, device_name: str | None) -> Place:
     Raises:
         NotFoundError: no device of ours has the AE title, the exporter, or the exporter's queue.
     """
+    queued = exporting(aet, exporter_id, device_name)
+    chosen = queued[0] if len(queued) == 1 else sharing.least_waiting(queued)
+    return Place(chosen, queue_of(chosen, exporter_id), tuple(device.name for device in queued))
+
+
+def exporting(aet: str, exporter_id: str, device_name: str | None) -> list[Device]:
+    """Return the devices where an export through this AE title could run. Raises as `place` does."""
     devices = _with_title(configuration.current(), aet, device_name)
-    able = [device for device in devices if exporter_id in device.exporters]
+    able = [device for device in devices if device.exporter(exporter_id) is not None]
     if not able:
         known = sorted({known for device in devices for known in device.exporters})
         raise NotFoundError(
             f"No Exporter configured with ID:{exporter_id}, expected one of {', '.join(known) or 'none'}"
         )
-    queued = [device for device in able if device.exporters[exporter_id].queue in device.queues]
+    queued = [device for device in able if queue_of(device, exporter_id) in device.queues]
     if not queued:
-        raise NotFoundError(f"No Queue configured with name:{able[0].exporters[exporter_id].queue}")
-    chosen = queued[0] if len(queued) == 1 else _least_waiting(queued)
-    return Place(chosen, chosen.exporters[exporter_id].queue, tuple(device.name for device in queued))
+        raise NotFoundError(f"No Queue configured with name:{queue_of(able[0], exporter_id)}")
+    return queued
+
+
+def queue_of(device: Device, exporter_id: str) -> str:
+    """Return the queue of an exporter that the device has."""
+    exporter = device.exporter(exporter_id)
+    assert exporter is not None  # noqa: S101 - the caller has looked
+    return exporter.queue
+
+
+def queueing(aet: str, queue: str, device_name: str | None) -> list[Device]:
+    """Return the devices where a task of this queue through this AE title could run.
+
+    Raises:
+        NotFoundError: no device of ours has the AE title, or none of those the queue.
+    """
+    devices = _with_title(configuration.current(), aet, device_name)
+    queued = [device for device in devices if queue in device.queues]
+    if not queued:
+        known = sorted({known for device in devices for known in device.queues})
+        raise NotFoundError(f"No Queue configured with name:{queue}, expected one of {', '.join(known) or 'none'}")
+    return queued
 
 
 def _with_title(cluster: Cluster, aet: str, device_name: str | None) -> list[Device]:
@@ -60,15 +79,3 @@ def _with_title(cluster: Cluster, aet: str, device_name: str | None) -> list[Dev
         known = ", ".join(sorted(title for device in cluster.ours.values() for title in device.aes))
         raise NotFoundError(f"No such Application Entity: {aet}, expected one of {known}")
     return devices
-
-
-def _least_waiting(devices: list[Device]) -> Device:
-    with db.transaction() as session:
-        alive = _alive(session)
-        load = {device.name: queries.count_waiting(session, device.name, at_most=_COUNTED) for device in devices}
-    return min(devices, key=lambda device: (device.name not in alive, load[device.name], device.name))
-
-
-def _alive(session: Session) -> set[str]:
-    seen = WorkerNode.seen_at > slots.NOW - DEAD_AFTER
-    return set(session.scalars(select(WorkerNode.device).where(WorkerNode.stopped_at.is_(None), seen)))

@@ -9,9 +9,11 @@ from sqlalchemy import CursorResult, delete, select
 
 from archive import db
 from config.device import Device, Queue
-from tasks import store
+from tasks import store, taking
 from tasks.control import AcceptedMessage, IdempotencyKey, WorkerNode
+from tasks.diffs import DiffResult
 from tasks.history import History
+from tasks.kept_operations import Operation
 from tasks.record import Task
 from tasks.run import ObjectOutcomeRow, Run
 from tasks.slots import NOW
@@ -22,7 +24,7 @@ from tasks.store import By
 KEEP_HISTORY = timedelta(days=90)
 #: How long message ids and idempotency keys are kept.
 KEEP_ANSWERED = timedelta(days=30)
-#: How long ended runs, their objects and gone workers are kept.
+#: How long ended runs, their objects, ended operations and gone workers are kept.
 KEEP_RUNS = timedelta(days=90)
 
 #: Rows that one transaction removes.
@@ -54,7 +56,7 @@ def purge_tasks(device: Device) -> str:
             after = 0
             while True:
                 with db.transaction() as session:
-                    old = store.take(session, conditions, after, _CHUNK)
+                    old = taking.take(session, conditions, after, _CHUNK)
                     purged += store.delete_tasks(session, old, By(f"purge of {device.name}", f"{status} for {delay}"))
                 if len(old) < _CHUNK:
                     break
@@ -72,9 +74,12 @@ def clean_records(device: Device) -> str:
             ObjectOutcomeRow.id,
             (ObjectOutcomeRow.at < NOW - KEEP_RUNS) & ~_task_exists(ObjectOutcomeRow.task_id),
         ),
+        # As soon as their task is gone: they are of use to nobody.
+        "differences": _remove(DiffResult, DiffResult.id, ~_task_exists(DiffResult.task_id)),
         "runs": _remove(Run, Run.id, Run.ended_at < NOW - KEEP_RUNS),
         "messages": _remove(AcceptedMessage, AcceptedMessage.message_id, AcceptedMessage.at < NOW - KEEP_ANSWERED),
         "keys": _remove(IdempotencyKey, IdempotencyKey.key, IdempotencyKey.at < NOW - KEEP_ANSWERED),
+        "operations": _remove(Operation, Operation.id, Operation.ended_at < NOW - KEEP_RUNS),
         "workers": _remove(WorkerNode, WorkerNode.id, WorkerNode.seen_at < NOW - KEEP_RUNS),
     }
     return ", ".join(f"{number} {what} removed" for what, number in removed.items())

@@ -70,9 +70,19 @@ class Task(Base):
             "ix_task_due", "device", "queue", desc("priority"), "scheduled_time", "id",
             postgresql_where=text(_WAITING_SQL),
         ),
+        # Each for an order of lists and for counts; the id makes the order of tasks that one chunk changed.
         Index("ix_task_kind_updated", "kind", "updated_time", "id"),
-        Index("ix_task_kind_status", "kind", "status"),
-        Index("ix_task_study", "study_uid", postgresql_where=text("study_uid IS NOT NULL")),
+        Index("ix_task_kind_status", "kind", "status", "updated_time", "id"),
+        Index("ix_task_kind_device", "kind", "device", "status", "updated_time", "id"),
+        Index(
+            "ix_task_exporter", "exporter_id", "status", "updated_time", "id",
+            postgresql_include=["kind", "device"], postgresql_where=text("exporter_id IS NOT NULL"),
+        ),
+        Index("ix_task_kind_created", "kind", "created_time"),
+        # By its hash: the text of a UID costs as much as all other indexes together.
+        Index(
+            "ix_task_study", "study_uid", postgresql_using="hash", postgresql_where=text("study_uid IS NOT NULL")
+        ),
         Index("ix_task_batch", "batch_id", postgresql_where=text("batch_id IS NOT NULL")),
     )  # fmt: skip
 

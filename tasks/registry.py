@@ -28,6 +28,8 @@ class Kind(Protocol):
     reads_files: ClassVar[bool]
     #: It runs on the housekeeping channel of its device.
     is_housekeeping: ClassVar[bool]
+    #: dcmQueueName of its tasks where neither an exporter nor the request names another.
+    queue: ClassVar[str]
 
     def validate(self, new: NewTask, device: Device) -> NewTask:
         """Check a new task against its device and fill in what follows from the configuration.
@@ -52,7 +54,7 @@ class Kind(Protocol):
 _KINDS: dict[str, Kind] = {}
 
 #: What a kind must have besides its name.
-_MEMBERS = ("slug", "reads_files", "is_housekeeping", "validate", "target_on", "process")
+_MEMBERS = ("slug", "reads_files", "is_housekeeping", "queue", "validate", "target_on", "process")
 
 T = TypeVar("T", bound=type[Kind])
 

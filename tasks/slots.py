@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import BigInteger, CursorResult, any_, func, literal, select, text, update
+from sqlalchemy import BigInteger, ColumnElement, CursorResult, Text, any_, func, literal, select, text, update
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -58,7 +59,12 @@ class Lease:
 
 def ids(values: Collection[int]) -> Any:
     """Make one array parameter of the ids, however many, to be compared with a column."""
-    return any_(literal(list(values), ARRAY(BigInteger)))
+    return any_(array_of(values))
+
+
+def array_of(values: Collection[int]) -> ColumnElement[Any]:
+    """Make one array parameter of the ids; as text, which the driver passes on much faster than a list."""
+    return sql_cast(literal(f"{{{','.join(map(str, values))}}}", Text), ARRAY(BigInteger))
 
 
 def wake(session: Session, devices: Collection[str]) -> None:
@@ -193,6 +199,7 @@ def release(session: Session, run_ids: Collection[int], ending: Ending) -> int:
 
 def ask_to_stop(session: Session, task_ids: Collection[int], reason: Stop, say: str | None = None) -> None:
     """Ask the open runs of these tasks to stop; a run that nobody has claimed yet ends at once."""
+    task_ids = _with_open_run(session, task_ids)
     if not task_ids:
         return
     theirs = select(Run.id).where(Run.task_id == ids(task_ids), Run.ended_at.is_(None))
@@ -210,6 +217,14 @@ def ask_to_stop(session: Session, task_ids: Collection[int], reason: Stop, say: 
         .where(Run.task_id == ids(task_ids), Run.ended_at.is_(None), Run.claimed_at.is_not(None))
         .values(stop_asked_at=func.coalesce(Run.stop_asked_at, NOW), stop_reason=reason.value, stop_text=say)
     )
+
+
+def _with_open_run(session: Session, task_ids: Collection[int]) -> set[int]:
+    # Open runs are as few as slots: of the tasks of a bulk call hardly one has any.
+    if not task_ids:
+        return set()
+    between = select(Run.task_id).where(Run.ended_at.is_(None), Run.task_id.between(min(task_ids), max(task_ids)))
+    return set(session.scalars(between)).intersection(task_ids)
 
 
 def ask_runs_to_stop(session: Session, run_ids: Collection[int], reason: Stop, say: str | None = None) -> None:

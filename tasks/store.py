@@ -7,27 +7,40 @@ then sees what was committed while it waited, the run rows included.
 
 from __future__ import annotations
 
+import itertools
+import typing
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Integer, RowMapping, cast, delete, func, insert, literal, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Delete,
+    Integer,
+    RowMapping,
+    Update,
+    cast,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from tasks import history, marks, slots, state
+from tasks.errors import TaskError
 from tasks.history import Arrow
 from tasks.record import NewTask, Task, TaskView
 from tasks.run import Ending, Run, Stop
 from tasks.slots import NOW
 from tasks.state import Event, Status
-
-#: Columns that a bulk call looks at before it decides.
-_TAKEN = (
-    Task.id, Task.kind, Task.status, Task.device, Task.queue, Task.exporter_id, Task.local_aet, Task.remote_aet,
-    Task.destination_aet, Task.study_uid, Task.series_uid, Task.sop_uid, Task.scheduled_time,
-)  # fmt: skip
+from tasks.taking import Alike, Taken, alike
 
 _TABLE = Task.metadata.tables[Task.__tablename__]
 
@@ -45,6 +58,10 @@ _ENDINGS = {
 }
 
 
+class OvertakenError(TaskError):
+    """Somebody changed a task between a look at it and the change; nothing is left of the transaction."""
+
+
 @dataclass(frozen=True, slots=True)
 class By:
     """Who changes something, and why."""
@@ -52,25 +69,6 @@ class By:
     actor: str
     reason: str | None = None
     operation_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A locked task row, as far as a decision about it needs it."""
-
-    id: int
-    kind: str
-    status: Status
-    device: str
-    queue: str
-    exporter_id: str | None
-    local_aet: str | None
-    remote_aet: str | None
-    destination_aet: str | None
-    study_uid: str | None
-    series_uid: str | None
-    sop_uid: str | None
-    scheduled_time: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +82,7 @@ class Target:
     destination: str | None = None
     #: The device must reach the files of the study.
     reads_files: bool = False
+    destination_aet: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +127,19 @@ def insert_tasks(session: Session, new: Sequence[NewTask], by: By) -> list[TaskV
         session.execute(history.record(arrow, [view.id for view in group]))
     slots.wake(session, {view.device for view in views})
     return views
+
+
+def hasten(session: Session, task_ids: Sequence[int], at: datetime | None) -> None:
+    """Let waiting tasks start earlier than planned, if that is earlier; None: now. Writes no status."""
+    earlier = func.now() if at is None else literal(at)
+    waiting = Task.status.in_([status.value for status in state.WAITING])
+    changed = session.scalars(
+        update(Task)
+        .where(Task.id == slots.ids(list(task_ids)), waiting, Task.scheduled_time > earlier)
+        .values(scheduled_time=earlier, updated_time=func.now())
+        .returning(Task.device)
+    )
+    slots.wake(session, set(changed))
 
 
 def claim(
@@ -267,15 +279,6 @@ def lose(session: Session, task_id: int, run_id: int, budgets: Mapping[tuple[str
     return report(session, task_id, run_id, Report(Event.LOSE, reason=by.reason), by)
 
 
-def take(
-    session: Session, conditions: Iterable[ColumnElement[bool]], after_id: int, limit: int, *, lock: bool = True
-) -> list[Taken]:
-    """Return (and lock) the next matching tasks above an id, in the order of ids."""
-    query = select(*_TAKEN).where(*conditions, Task.id > after_id).order_by(Task.id).limit(limit)
-    rows: Sequence[Sequence[Any]] = session.execute(query.with_for_update() if lock else query).all()
-    return [Taken(row[0], row[1], Status(row[2]), *row[3:]) for row in rows]
-
-
 def cancel(session: Session, tasks: Sequence[Taken], by: By, *, outcome: str | None = None) -> int:
     """Cancel locked tasks that are not done, and ask their runs to stop; their marks are taken back.
 
@@ -286,37 +289,59 @@ def cancel(session: Session, tasks: Sequence[Taken], by: By, *, outcome: str | N
         outcome: written to outcome_message.
     """
     chosen = [task for task in tasks if state.may(task.status, Event.CANCEL)]
-    marks.clear(session, marks.deleting(chosen))
+    return cancel_alike(session, alike(chosen), by, outcome=outcome)
+
+
+def cancel_alike(session: Session, groups: Sequence[Alike], by: By, *, outcome: str | None = None) -> int:
+    """Cancel tasks, none of them done, those that are alike together.
+
+    Raises:
+        OvertakenError: somebody changed one of them; roll back, take them with a lock and try again.
+    """
+    marks.clear(session, marks.deleting_alike(groups))
     values = {"ended_time": func.now(), **({"outcome_message": outcome} if outcome else {})}
-    return _change(session, chosen, Event.CANCEL, Stop.CANCEL, by, values)
+    for group in groups:
+        _write(session, group, Event.CANCEL, values)
+    return _follow(session, [(group, group.sort.device) for group in groups], Event.CANCEL, Stop.CANCEL, by)
 
 
 def reschedule(session: Session, moves: Sequence[tuple[Taken, Target]], by: By, changes: Mapping[str, Any]) -> int:
-    """Schedule locked tasks anew, each where its target says; running ones are asked to stop first.
+    """Schedule locked tasks anew, each where its target says; running ones are asked to stop first."""
+    grouped = _grouped(moves, lambda move: move[1])
+    alike_moves = [(group, target) for target, some in grouped.items() for group in alike(task for task, _ in some)]
+    return reschedule_alike(session, alike_moves, by, changes)
+
+
+def reschedule_alike(
+    session: Session, moves: Sequence[tuple[Alike, Target]], by: By, changes: Mapping[str, Any]
+) -> int:  # fmt: skip
+    """Schedule tasks anew, those that are alike and have the same target together.
 
     Args:
         session: the transaction.
-        moves: each task with its target.
+        moves: tasks with their target.
         by: who, and why.
         changes: further columns to write, such as scheduled_time; failures and messages are cleared
             unless `keep` is said by leaving them out (see `operations.reschedule`).
+
+    Raises:
+        OvertakenError: somebody changed one of them; roll back, take them with a lock and try again.
     """
-    count = 0
-    for target, group in _grouped(moves, lambda move: move[1]).items():
-        tasks = [task for task, _ in group]
+    for group, target in moves:
         values = {
             "device": target.device,
             "queue": target.queue,
             "exporter_id": target.exporter_id,
             "local_aet": target.local_aet,
             "destination": target.destination,
+            "destination_aet": target.destination_aet,
             "round": Task.round + _starts_anew(target),
             "ended_time": None,
             "started_time": None,
             **changes,
         }
-        count += _change(session, tasks, Event.RESCHEDULE, Stop.RESCHEDULE, by, values, to_device=target.device)
-    return count
+        _write(session, group, Event.RESCHEDULE, values)
+    return _follow(session, [(group, target.device) for group, target in moves], Event.RESCHEDULE, Stop.RESCHEDULE, by)
 
 
 def _starts_anew(target: Target) -> ColumnElement[int]:
@@ -330,14 +355,19 @@ def _starts_anew(target: Target) -> ColumnElement[int]:
 
 def delete_tasks(session: Session, tasks: Sequence[Taken], by: By) -> int:
     """Delete locked tasks of any status; their runs are asked to stop, marks taken back, history stays."""
-    if not tasks:
-        return 0
-    marks.clear(session, marks.deleting(tasks))
-    task_ids = [task.id for task in tasks]
-    session.execute(delete(Task).where(Task.id == slots.ids(task_ids)))
-    slots.ask_to_stop(session, task_ids, Stop.DELETE, by.reason)
-    _record_groups(session, tasks, Event.DELETE, by, None)
-    return len(tasks)
+    return delete_alike(session, alike(tasks), by)
+
+
+def delete_alike(session: Session, groups: Sequence[Alike], by: By) -> int:
+    """Delete tasks of any status, those that are alike together.
+
+    Raises:
+        OvertakenError: somebody changed one of them; roll back, take them with a lock and try again.
+    """
+    marks.clear(session, marks.deleting_alike(groups))
+    for group in groups:
+        _done_to_all(session, group, delete(_TABLE).where(group.condition))
+    return _follow(session, [(group, None) for group in groups], Event.DELETE, Stop.DELETE, by)
 
 
 def note_progress(session: Session, task_id: int, run_id: int, progress: Mapping[str, Any]) -> None:
@@ -351,35 +381,34 @@ def note_progress(session: Session, task_id: int, run_id: int, progress: Mapping
     session.execute(update(Run).where(Run.id == run_id, Run.ended_at.is_(None)).values(progress_at=NOW))
 
 
-def _change(
-    session: Session, tasks: Sequence[Taken], event: Event, stop: Stop, by: By, values: Mapping[str, Any],
-    *, to_device: str | None = None,
-) -> int:  # fmt: skip
-    if not tasks:
-        return 0
-    task_ids = [task.id for task in tasks]
-    to = state.next_status(tasks[0].status, event)
+def _write(session: Session, group: Alike, event: Event, values: Mapping[str, Any]) -> None:
+    to = state.next_status(group.sort.status, event)
     assert to is not None  # noqa: S101 - events of this function lead to a status
-    session.execute(
-        update(Task).where(Task.id == slots.ids(task_ids)).values(status=to.value, updated_time=func.now(), **values)
-    )
-    may_run = [task.id for task in tasks if not task.status.is_done]
-    # A run may still be ending although its task was cancelled before: the same statement finds it.
-    slots.ask_to_stop(session, task_ids if event is Event.RESCHEDULE else may_run, stop, by.reason)
-    _record_groups(session, tasks, event, by, to, to_device=to_device)
-    slots.wake(session, {to_device} if to_device else {task.device for task in tasks})
-    return len(tasks)
+    statement = update(_TABLE).where(group.condition)
+    _done_to_all(session, group, statement.values(status=to.value, updated_time=func.now(), **values))
 
 
-def _record_groups(
-    session: Session, tasks: Sequence[Taken], event: Event, by: By, to: Status | None, *, to_device: str | None = None
-) -> None:
-    for (status, device), group in _grouped(tasks, lambda task: (task.status, task.device)).items():
-        arrow = Arrow(
-            event, status, to, device, (to_device or device) if to else None, by.actor, None, by.reason,
-            by.operation_id,
-        )  # fmt: skip
-        session.execute(history.record(arrow, [task.id for task in group]))
+def _done_to_all(session: Session, group: Alike, statement: Update | Delete) -> None:
+    number = typing.cast("CursorResult[Any]", session.execute(statement)).rowcount
+    if number != len(group.ids):
+        raise OvertakenError(f"{len(group.ids) - number} of {len(group.ids)} tasks were changed by somebody else")
+
+
+def _follow(session: Session, moves: Sequence[tuple[Alike, str | None]], event: Event, stop: Stop, by: By) -> int:
+    """Stop the runs of tasks that were changed, note it in their history, and wake the devices where they are now."""
+    # A run may still be ending although its task is done: only a cancel leaves it alone.
+    may_run = [group.ids for group, _ in moves if event is not Event.CANCEL or not group.sort.status.is_done]
+    slots.ask_to_stop(session, list(itertools.chain.from_iterable(may_run)), stop, by.reason)
+    arrows: dict[Arrow, list[int]] = defaultdict(list)
+    for group, device in moves:
+        before = group.sort
+        to = state.next_status(before.status, event)
+        arrow = Arrow(event, before.status, to, before.device, device, by.actor, None, by.reason, by.operation_id)
+        arrows[arrow] += group.ids
+    for arrow, ids in arrows.items():
+        session.execute(history.record(arrow, sorted(ids)))
+    slots.wake(session, {device for _, device in moves if device is not None})
+    return sum(len(group.ids) for group, _ in moves)
 
 
 def _locked(session: Session, task_id: int) -> RowMapping | None:

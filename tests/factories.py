@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from archive import configuration, db
 from config.device import ApplicationEntity, Cluster, Device, Exporter, Queue
-from tasks import history, operations, query, slots, store
+from tasks import bulk, history, query, slots, store, taking
 from tasks.outcome import Outcome
 from tasks.record import NewTask, TaskView
 from tasks.slots import Reservation
@@ -128,7 +128,7 @@ def placed(status: Status, **values: Any) -> Placed:
 def change(event: Event, task_id: int, target: store.Target | None = None) -> int:
     """Cancel, reschedule or delete one task; returns how many were changed."""
     with db.transaction() as session:
-        taken = store.take(session, query.TaskQuery(ids=(task_id,)).conditions(), 0, 1)
+        taken = taking.take(session, query.TaskQuery(ids=(task_id,)).conditions(), 0, 1)
         match event:
             case Event.CANCEL:
                 return store.cancel(session, taken, BY)
@@ -178,8 +178,8 @@ def sql(statement: str, **values: Any) -> list[Any]:
 
 def small_chunks(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Let a bulk call take so many tasks in each transaction."""
-    monkeypatch.setattr(operations, "_FIRST_CHUNK", size)
-    monkeypatch.setattr(operations, "_next_size", lambda size, took_s: size)
+    monkeypatch.setattr(bulk, "_FIRST_CHUNK", size)
+    monkeypatch.setattr(bulk, "_next_size", lambda size, took_s: size)
 
 
 def empty() -> None:
@@ -190,7 +190,7 @@ def empty() -> None:
 
 _TABLES = (
     "task", "run", "object_outcome", "history", "worker_node", "pause", "destination", "leader", "housekeeping_job",
-    "accepted_message", "idempotency_key",
+    "accepted_message", "idempotency_key", "operation", "diff_result", "failover",
 )  # fmt: skip
 
 

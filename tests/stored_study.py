@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from archive import db
+from archive.errors import ArchiveError
 from archive.storage import file_systems, ingest
 from archive.storage.choosing import Chooser
 from archive.storage.health import MARKER
@@ -68,8 +69,8 @@ class Archive:
         """Run the handler; returns what it returned or raised."""
         work = self.work(claimed)
         try:
-            return kind_of("EXPORT").process(claimed.task, work)
-        except (TaskError, OSError) as error:
+            return kind_of(claimed.task.kind).process(claimed.task, work)
+        except (TaskError, ArchiveError, OSError) as error:
             return error
         finally:
             work.close()

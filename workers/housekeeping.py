@@ -14,7 +14,7 @@ from archive import configuration, db, ledger
 from archive.deletion import deleting, reports
 from archive.storage import unlinking
 from config.device import Cluster, Device, FileSystemGroup
-from tasks import alarms, deletions, jobs, purge, stored
+from tasks import alarms, deletions, failover, jobs, purge, stored
 from tasks.control import DEAD_AFTER, HousekeepingJob
 from tasks.deletions import Asked
 from tasks.errors import ConflictError, InvalidError
@@ -38,6 +38,9 @@ _CLOSE_EVERY = timedelta(seconds=30)
 
 #: How often a device looks at its file systems; several times within `reports.COUNTS_FOR`.
 _CHECK_EVERY = timedelta(seconds=30)
+
+#: How often a device looks whether one is away whose tasks it gets.
+_TAKE_OVER_EVERY = timedelta(seconds=5)
 
 #: How often deletions are canceled whose study was used since.
 _END_EVERY = timedelta(seconds=60)
@@ -99,6 +102,8 @@ def _of(device: Device) -> Iterator[tuple[Key, timedelta]]:
     yield (device.name, "", "clean_records"), _CLEAN_EVERY
     yield (device.name, "", "clear_unfinished"), _CLEAR_EVERY
     yield (device.name, "", "close_silent_series"), _CLOSE_EVERY
+    if failover.wards_of(device.name):
+        yield (device.name, "", "take_over"), _TAKE_OVER_EVERY
     if device.file_system_groups:
         yield (device.name, "", "check_file_systems"), _CHECK_EVERY
         yield (device.name, "", "end_obsolete_deletions"), _END_EVERY
@@ -207,6 +212,7 @@ JOBS: dict[str, Callable[[Device], str]] = {
     "close_silent_series": _close_silent_series,
     "check_file_systems": _check_file_systems,
     "end_obsolete_deletions": _end_obsolete_deletions,
+    "take_over": failover.take_over,
     "tell_expired_pins": alarms.tell_expired_pins,
     "purge_tasks": purge.purge_tasks,
     "clean_records": purge.clean_records,

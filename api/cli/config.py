@@ -98,7 +98,8 @@ def set_(dn: str, attribute: str, new: tuple[str, ...], *, remove: bool, unknown
     before = source.entries()
     entry = changes.find(before, dn)
     planned = changes.plan(entry, attribute, new, unknown=unknown)
-    source.modify(dn, planned, changes.no_worse(before, settings.current().devices))
+    given = settings.current()
+    source.modify(dn, planned, changes.no_worse(before, given.devices, given.cluster))
     _audit(f"{entry.dn} {', '.join(planned)}")
     for name, held in planned.items():
         click.echo(f"{entry.dn}: {name}: {', '.join(held) or 'removed'}")
@@ -131,7 +132,8 @@ def export(output: Path | None) -> None:
 
 
 def _read() -> Reading:
-    return entries.read(configuration.source().entries(), settings.current().devices)
+    given = settings.current()
+    return entries.read(configuration.source().entries(), given.devices, given.cluster)
 
 
 def _counted(reading: Reading, findings: list[Finding]) -> str:

@@ -43,7 +43,11 @@ def list_(url: str | None, token_file: Any, *, as_json: bool) -> None:
     if as_json:
         connection.show_json(found)
         return
-    rows = connection.table("device", "", "workers", "last heartbeat", "paused", "description")
+    # Most clusters have none.
+    fails_over = any("failover" in one for one in found)
+    rows = connection.table(
+        "device", "", "workers", "last heartbeat", "paused", *(["failover"] if fails_over else []), "description"
+    )
     for one in found:
         state = "ours" if "liveWorkers" in one else "foreign" if one["foreign"] else "remote"
         rows.add_row(
@@ -52,9 +56,39 @@ def list_(url: str | None, token_file: Any, *, as_json: bool) -> None:
             str(one.get("liveWorkers", "")),
             connection.short(one.get("lastHeartbeat")),
             Text("\n".join(_paused(pause) for pause in one.get("paused", []))),
+            *([Text(_failover(one.get("failover", {})))] if fails_over else []),
             Text(one.get("dicomDescription", "")),
         )
     connection.show(rows)
+
+
+@device.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@connection.options
+def show(name: str, url: str | None, token_file: Any, *, as_json: bool) -> None:
+    """Show the workers of a device, and which of its tasks stay if it is away.
+
+    Example: arcfleet device show archive-a
+    """
+    with connected(url, token_file) as client:
+        found = client.call("GET", "/devices", [("dicomDeviceName", name)]).json()
+    if not found:
+        raise click.ClickException(f"Unknown Device: {name}")
+    if as_json:
+        connection.show_json(found[0])
+        return
+    click.echo(f"{name} {found[0].get('url', 'has no URL')}")
+    rows = connection.table("worker", "queue", "state", "since", "last heartbeat")
+    for worker in found[0].get("workers", []):
+        times = (connection.short(worker["since"]), connection.short(worker["lastHeartbeat"]))
+        rows.add_row(worker["name"], worker["queue"], worker["state"], *times)
+    connection.show(rows)
+    told = found[0].get("failover", {})
+    if told:
+        click.echo(f"failover: {_failover(told)}")
+    for one in told.get("reasons", []):
+        click.echo(f"{one['count']:>8}  {one['reason']}")
 
 
 @device.command()
@@ -90,6 +124,14 @@ def resume(name: str, **given: Any) -> None:
     Example: arcfleet device resume archive-a
     """
     _change(name, "resume", "resumed", given)
+
+
+def _failover(told: dict[str, Any]) -> str:
+    to = f"to {', '.join(told['devices'])} after {told['afterSeconds']:g} s" if "afterSeconds" in told else ""
+    if "awaySince" not in told:
+        return to
+    when = f"since {connection.short(told['awaySince'])}" if "backSince" not in told else "when it was away"
+    return f"{to}\n{told['moved']} tasks moved {when}, {told['stay']} stay".strip()
 
 
 def _change(name: str, what: str, done: str, given: dict[str, Any]) -> None:

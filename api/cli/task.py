@@ -7,9 +7,9 @@ from typing import Any
 import click
 from rich.text import Text
 
-from api.cli import connection, task_changes
+from api.cli import connection, task_changes, task_creation
 from api.cli.connection import connected
-from api.cli.task_options import FILTER_NAMES, Filters, filtered, kind_option
+from api.cli.task_options import Filters, filtered, kind_option
 from tasks.state import Status
 
 _STYLES = {
@@ -29,7 +29,9 @@ def task() -> None:
     """
 
 
-for _command in (task_changes.export, task_changes.cancel, task_changes.reschedule, task_changes.delete):
+_MAKING = (task_creation.export, task_creation.retrieve, task_creation.diff, task_creation.verify)
+_CHANGING = (task_changes.cancel, task_changes.reschedule, task_changes.delete)
+for _command in (*_MAKING, *_CHANGING):
     task.add_command(_command)
 
 
@@ -50,16 +52,17 @@ def list_(kind: str, url: str | None, token_file: Any, *, as_json: bool, as_csv:
     paging = {"limit": given.pop("limit"), "offset": given.pop("offset"), "orderby": given.pop("order")}
     if paging["limit"] is None and not (as_json or as_csv):
         paging["limit"] = _SHOWN
-    parameters = [*Filters(given).parameters(), *((n, str(v)) for n, v in paging.items() if v is not None)]
+    chosen = Filters(given, kind)
+    parameters = [*chosen.parameters(), *((n, str(v)) for n, v in paging.items() if v is not None)]
     with connected(url, token_file) as client:
         if as_json or as_csv:
             accept = "text/csv" if as_csv else "application/json"
-            for part in client.download(f"/monitor/{kind}", parameters, accept):
+            for part in client.download(chosen.path, parameters, accept):
                 click.echo(part, nl=False)
             if as_json:
                 click.echo()
             return
-        found = client.call("GET", f"/monitor/{kind}", parameters).json()
+        found = client.call("GET", chosen.path, parameters).json()
     _show_tasks(found)
 
 
@@ -73,15 +76,15 @@ def count(kind: str, url: str | None, token_file: Any, *, by_status: bool, **giv
 
     Example: arcfleet task count --by-status
     """
-    chosen = Filters(given)
+    chosen = Filters(given, kind)
     with connected(url, token_file) as client:
         if not by_status:
-            click.echo(client.call("GET", f"/monitor/{kind}/count", chosen.parameters()).json()["count"])
+            click.echo(client.call("GET", f"{chosen.path}/count", chosen.parameters()).json()["count"])
             return
         rows = connection.table("status", "tasks")
-        others = [(name, value) for name, value in chosen.parameters() if name != FILTER_NAMES["status"]]
+        others = [(name, value) for name, value in chosen.parameters() if name != "status"]
         for status in given["status"] or list(Status):
-            answer = client.call("GET", f"/monitor/{kind}/count", [*others, ("status", str(status))])
+            answer = client.call("GET", f"{chosen.path}/count", [*others, ("status", str(status))])
             rows.add_row(str(status), str(answer.json()["count"]))
     connection.show(rows)
 
@@ -163,6 +166,40 @@ def explain(task_id: str, kind: str, url: str | None, token_file: Any, *, as_jso
         click.echo(f"{reason['why']}: {reason['text']}{until}")
 
 
+@task.command()
+@filtered
+@click.option("--limit", type=click.IntRange(1, 99_999), default=_SHOWN, show_default=True, help="Batches at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON of the service.")
+@kind_option
+@connection.options
+def batches(kind: str, url: str | None, token_file: Any, *, as_json: bool, limit: int, **given: Any) -> None:
+    """List batches, with the number of their tasks by status.
+
+    Example: arcfleet task batches --kind retrieve --status FAILED
+    """
+    parameters = [*Filters(given, kind).parameters(of_batches=True), ("limit", str(limit))]
+    with connected(url, token_file) as client:
+        found = client.call("GET", f"/monitor/{kind}/batch", parameters).json()
+    if as_json:
+        connection.show_json(found)
+        return
+    if not found:
+        click.echo("no batch matches", err=True)
+    columns = [status.value.lower().replace(" ", "-") for status in Status]
+    rows = connection.table("batch", "devices", *columns, "scheduled", "changed")
+    for one in found:
+        rows.add_row(
+            Text(one["batchID"]),
+            Text(", ".join(one["dicomDeviceName"])),
+            *(
+                Text(one["tasks"].get(column, ""), style=_STYLES.get(status, ""))
+                for column, status in zip(columns, Status, strict=True)
+            ),
+            *(connection.short(one.get(f"{name}Range", [None])[-1]) for name in ("scheduledTime", "updatedTime")),
+        )
+    connection.show(rows)
+
+
 def _last_message(task: dict[str, Any]) -> str:
     # An error of an earlier attempt stays in the task; after a good end it is history.
     names = ("outcomeMessage", "errorMessage")
@@ -170,16 +207,24 @@ def _last_message(task: dict[str, Any]) -> str:
     return next((task[name] for name in (names if well else reversed(names)) if task.get(name)), "")
 
 
+def _where(task: dict[str, Any]) -> str:
+    """Return the exporter, or the AEs between which something goes."""
+    ends = [task.get(name) for name in ("RemoteAET", "PrimaryAET", "DestinationAET", "SecondaryAET")]
+    return str(task.get("ExporterID") or " > ".join(end for end in ends if end))
+
+
 def _show_tasks(found: list[dict[str, Any]]) -> None:
     if not found:
         click.echo("no task matches", err=True)
-    rows = connection.table("id", "status", "device", "queue", "exporter", "study", "failed", "scheduled", "message")
+    rows = connection.table("id", "status", "device", "queue", "to", "study", "failed", "scheduled", "message")
     for one in found:
         status = one["status"]
         rows.add_row(
             one["taskID"],
             Text(status, style=_STYLES.get(Status(status), "")),
-            *(Text(one.get(name, "")) for name in ("dicomDeviceName", "queue", "ExporterID", "StudyInstanceUID")),
+            *(Text(one.get(name, "")) for name in ("dicomDeviceName", "queue")),
+            Text(_where(one)),
+            Text(one.get("StudyInstanceUID") or one.get("QueryString", "")),
             one.get("failures", ""),
             connection.short(one["scheduledTime"]),
             Text(_last_message(one)),

@@ -1,8 +1,7 @@
-"""`arcfleet task export | cancel | reschedule | delete`."""
+"""`arcfleet task cancel | reschedule | delete`."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +9,7 @@ from urllib.parse import quote
 import click
 from rich.text import Text
 
-from api.cli import connection
+from api.cli import asking, connection, progress
 from api.cli.connection import connected
 from api.cli.task_options import Filters, filtered, kind_option
 from api.client import AnswerError, Client
@@ -24,6 +23,12 @@ _ALL = click.option("--all", "all_of_them", is_flag=True, help="All tasks, witho
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the JSON of the service.")
 
 
+#: Option of a reschedule -> query parameter.
+_NEW = {
+    "at": "scheduledTime", "priority": "taskPriority", "new_queue": "newQueueName", "new_local_aet": "newLocalAET",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class _Change:
     """A change as the command line says it."""
@@ -35,46 +40,6 @@ class _Change:
     #: What it does to a task, for example `canceled`.
     done: str
     parameters: Parameters
-
-
-@click.command()
-@click.argument("study")
-@click.argument("exporter")
-@click.option("--aet", required=True, help="AE title of the device, or one that several share.")
-@click.option("--series", help="Series Instance UID.")
-@click.option("--instance", help="SOP Instance UID, with --series.")
-@click.option("--device", help="Which device of the AE title.")
-@click.option("--at", help="Earliest start, yyyyMMddHHmmss in the device's time zone.")
-@click.option("--priority", help="0 to 9, higher first.")
-@click.option("--batch", help="Batch that the task belongs to.")
-@click.option("--allow-duplicate", is_flag=True, help="Also if an equal task still waits.")
-@click.option("--idempotency-key", help="A repeated command with the same key makes no second task.")
-@_JSON
-@connection.options
-def export(study: str, exporter: str, url: str | None, token_file: Any, *, as_json: bool, **given: Any) -> None:
-    """Schedule the export of a study, series or instance.
-
-    Example: arcfleet task export 1.2.840.1 ToPACS --aet ARCHIVE_A
-    """
-    if given["instance"] and not given["series"]:
-        raise click.UsageError("--instance: expected --series with it")
-    levels = (("studies", study), ("series", given["series"]), ("instances", given["instance"]))
-    entity = "/".join(f"{level}/{quote(uid, safe='')}" for level, uid in levels if uid)
-    names = {"device": "dicomDeviceName", "at": "scheduledTime", "priority": "taskPriority", "batch": "batchID"}
-    parameters = [(name, str(given[option])) for option, name in names.items() if given[option] is not None]
-    if given["allow_duplicate"]:
-        parameters.append(("allowDuplicate", "true"))
-    key = {"Idempotency-Key": given["idempotency_key"]} if given["idempotency_key"] else {}
-    path = f"/aets/{quote(given['aet'], safe='')}/rs/{entity}/export/{quote(exporter, safe='')}"
-    with connected(url, token_file) as client:
-        answer = client.call("POST", path, parameters, key)
-    for warning in answer.headers.get_list("warning"):
-        click.echo(warning, err=True)
-    made = answer.json()
-    if as_json:
-        connection.show_json(made)
-    else:
-        click.echo(f"Task {made['taskID']} is {made['status']} on {made['dicomDeviceName']}")
 
 
 @click.command()
@@ -101,6 +66,8 @@ def cancel(kind: str, **given: Any) -> None:
 @click.option("--new-exporter", help="Exporter that they shall use.")
 @click.option("--at", help="Earliest start, yyyyMMddHHmmss.")
 @click.option("--priority", help="0 to 9, higher first.")
+@click.option("--new-queue", help="Queue that they shall be in; of retrieve tasks.")
+@click.option("--new-local-aet", help="AE title that they shall work as.")
 @click.option("--keep-scheduled-time", is_flag=True, help="Move only: keep scheduled time and failures.")
 @_ALL
 @_DRY
@@ -114,8 +81,7 @@ def reschedule(kind: str, **given: Any) -> None:
     Example: arcfleet task reschedule --status FAILED --new-device archive-b
     """
     parameters = [("newDeviceName", name) for name in given["new_device"]]
-    parameters += [("scheduledTime", given["at"])] if given["at"] else []
-    parameters += [("taskPriority", given["priority"])] if given["priority"] else []
+    parameters += [(name, given[option]) for option, name in _NEW.items() if given[option]]
     parameters += [("keepScheduledTime", "true")] if given["keep_scheduled_time"] else []
     exporter = f"/{quote(given['new_exporter'], safe='')}" if given["new_exporter"] else ""
     _run(_Change("POST", kind, f"/reschedule{exporter}", "rescheduled", parameters), given)
@@ -140,7 +106,7 @@ def delete(kind: str, **given: Any) -> None:
 
 def _run(change: _Change, given: dict[str, Any]) -> None:
     ids: tuple[str, ...] = given["ids"]
-    chosen = Filters(given).parameters()
+    chosen = Filters(given, change.kind).parameters()
     if ids and (chosen or given["all_of_them"]):
         hint = "; the new exporter is --new-exporter" if given["exporter"] and "reschedule" in change.path else ""
         raise click.UsageError(f"ids {', '.join(ids)} and filters: expected one of them{hint}")
@@ -172,7 +138,7 @@ def _each(client: Client, change: _Change, ids: tuple[str, ...]) -> int:
 
 
 def _bulk(client: Client, change: _Change, parameters: Parameters, given: dict[str, Any]) -> int:
-    path = f"/monitor/{change.kind}{change.path}"
+    path = Filters(given, change.kind).path + change.path
     if given["dry_run"] or not given["yes"]:
         planned = client.call(change.method, path, [*parameters, ("dryrun", "true")]).json()
         if given["dry_run"]:
@@ -180,21 +146,11 @@ def _bulk(client: Client, change: _Change, parameters: Parameters, given: dict[s
             return 0
         if planned["count"]:
             _show(planned, f"would be {change.done}", as_json=False, err=True)
-            _ask()
-    done = client.call(change.method, path, parameters).json()
+            asking.ask()
+    answer = client.call(change.method, path, parameters, progress.PREFER)
+    done = progress.result_of(client, answer, f"tasks {change.done}")
     _show(done, change.done, as_json=given["as_json"])
     return 1 if done.get("failed") else 0
-
-
-def _ask() -> None:
-    try:
-        agreed = click.confirm("Go on?", err=True)
-    except click.Abort as error:
-        if sys.stdin.isatty():
-            raise
-        raise click.UsageError("nobody answers: say --yes, or --dry-run to see what would be done") from error
-    if not agreed:
-        raise click.Abort
 
 
 def _show(result: dict[str, Any], done: str, *, as_json: bool, err: bool = False) -> None:

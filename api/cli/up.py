@@ -170,7 +170,7 @@ def _cluster_of_source(given: Settings) -> Cluster | None:
         found = source.open_source(given.config_url, given.home).entries()
     except ConfigError:
         return None
-    return entries.read(found, given.devices).cluster
+    return entries.read(found, given.devices, given.cluster).cluster
 
 
 def _devices(given: Settings, cluster: Cluster) -> list[Device]:

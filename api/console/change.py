@@ -19,8 +19,8 @@ from api.rest.parameters import Given, Parameter
 from api.security import Caller
 from archive.accounts import Role
 from tasks import operations
+from tasks.bulk import BulkResult
 from tasks.moving import Change
-from tasks.operations import BulkResult
 from tasks.query import TaskQuery
 
 _ACTION = Parameter("action", "cancel, reschedule or delete.")

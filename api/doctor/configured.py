@@ -39,7 +39,7 @@ def readable(case: Case) -> Iterator[Finding]:
         kept = "processes go on with the last good one" if case.cluster is not None else "no good one was kept"
         yield SAY.error("source", f"{error}; {kept}", "a source that can be read", "mend or restore it")
         return
-    reading = entries.read(held, given.devices)
+    reading = entries.read(held, given.devices, given.cluster)
     case.entries = held
     _use(case, configuration.in_force(reading, _last_good(case)))
     yield SAY.ok("source", f"{origin.url}: {len(reading.cluster.devices)} devices, {len(reading.cluster.ours)} of ours")

@@ -16,6 +16,7 @@ from api.words import some, span
 from archive import db
 from tasks import deletion_task, pausing, slots
 from tasks.control import DEAD_AFTER, WorkerNode
+from tasks.registry import load_kinds
 from workers.queues import INTAKE, channel_of
 from workers.version import VERSION
 
@@ -116,8 +117,9 @@ def pauses(case: Case) -> Iterator[Finding]:
 
 def queues(case: Case) -> Iterator[Finding]:
     """List queues to which no task of this version goes."""
+    of_kinds = {kind.queue for kind in load_kinds().values()}
     for device in case.devices():
-        used = {exporter.queue for exporter in device.exporters.values()} | {deletion_task.QUEUE}
+        used = of_kinds | {exporter.queue for exporter in device.exporters.values()}
         idle = sorted(set(device.queues) - used)
         if idle:
             found = f"no kind of task and no exporter uses {some(idle)}"

@@ -8,6 +8,7 @@ from datetime import tzinfo
 from api.answers import BadRequest
 from api.rest import times
 from api.rest.parameters import Given, Parameter, flag
+from api.rest.scope import Scope
 from archive import configuration
 from config import settings
 from tasks import circumstances
@@ -29,7 +30,14 @@ RESCHEDULE = (
     SCHEDULED_TIME,
     PRIORITY,
     flag("keepScheduledTime", "Move only: keep scheduled time, failures and messages."),
+    Parameter("newLocalAET", "AE title that the tasks shall work as; also their destination, if the old one was it."),
 )
+_NEW_QUEUE = Parameter("newQueueName", "Queue that the tasks shall be in; it must be one of the device.")
+
+
+def of_scope(scope: Scope) -> tuple[Parameter, ...]:
+    """Return what a reschedule of these tasks takes."""
+    return (*RESCHEDULE, _NEW_QUEUE) if scope.has_queue else RESCHEDULE
 
 
 def change(given: Given, exporter_id: str | None, own_devices: Sequence[str]) -> Change:
@@ -53,6 +61,8 @@ def change(given: Given, exporter_id: str | None, own_devices: Sequence[str]) ->
     return Change(
         devices=devices,
         exporter_id=exporter_id,
+        queue=given.one("newQueueName"),
+        local_aet=given.one("newLocalAET"),
         scheduled_time=None if at is None else times.scheduled(at, zone_at([*devices, *own_devices])),
         keep_scheduled_time=keep,
         priority=given.number("taskPriority", 0, HIGHEST_PRIORITY),

@@ -11,7 +11,8 @@ from sqlalchemy import select
 
 from api import answers
 from api.answers import Route
-from api.rest import parameters, times
+from api.rest import documents, parameters, times
+from api.rest.documents import TEXT, array, thing
 from api.rest.parameters import Given, Parameter, flag
 from api.security import Reader
 from archive import configuration, db
@@ -27,11 +28,15 @@ DEVICE = Parameter("dicomDeviceName", "Only of this device; absent: of the whole
 _WITH_EXPORTERS = flag("includeExporters", "Only queues of exporters, and with the exporters' ids.")
 
 
-def _documented(*known: Parameter) -> dict[str, Any]:
-    return {"response_class": Response, "openapi_extra": {"parameters": [one.documented() for one in known]}}
+_AET = thing(
+    {"dicomAETitle": TEXT, "dicomDeviceName": TEXT}, {"dicomDescription": TEXT, "dcmOtherAETitle": array(TEXT)}
+)  # fmt: skip
+_EXPORTER = thing({"id": TEXT}, {"description": TEXT})
+_QUEUE = thing({"name": TEXT}, {"description": TEXT, "exporterIDs": array(TEXT)})
+_VERSION = thing({"product": TEXT, "version": TEXT, "clusterID": documents.nullable(TEXT)})
 
 
-@router.get("/aets", operation_id="aets", **_documented(DEVICE))
+@router.get("/aets", operation_id="aets", **documents.of(DEVICE, answer=array(_AET)))
 def aets(request: Request, _caller: Reader) -> Response:
     """List the AE titles of the cluster."""
     given = parameters.read(request, (DEVICE,))
@@ -49,7 +54,7 @@ def aets(request: Request, _caller: Reader) -> Response:
     return answers.as_json(sorted(found, key=lambda one: str(one["dicomAETitle"])), warnings=given.warnings)
 
 
-@router.get("/export", operation_id="exporters", **_documented(DEVICE))
+@router.get("/export", operation_id="exporters", **documents.of(DEVICE, answer=array(_EXPORTER)))
 def exporters(request: Request, _caller: Reader) -> Response:
     """List the exporters of the cluster."""
     given = parameters.read(request, (DEVICE,))
@@ -60,7 +65,7 @@ def exporters(request: Request, _caller: Reader) -> Response:
     return answers.as_json([_described("id", *item) for item in sorted(found.items())], warnings=given.warnings)
 
 
-@router.get("/queue", operation_id="queues", **_documented(DEVICE, _WITH_EXPORTERS))
+@router.get("/queue", operation_id="queues", **documents.of(DEVICE, _WITH_EXPORTERS, answer=array(_QUEUE)))
 def queues(request: Request, _caller: Reader) -> Response:
     """List the queues of the cluster."""
     given = parameters.read(request, (DEVICE, _WITH_EXPORTERS))
@@ -81,7 +86,7 @@ def queues(request: Request, _caller: Reader) -> Response:
     return answers.as_json(listed, warnings=given.warnings)
 
 
-@router.get("/version", operation_id="version", response_class=Response)
+@router.get("/version", operation_id="version", **documents.of(answer=_VERSION))
 def version(request: Request, _caller: Reader) -> Response:
     """Say which product answers, and for which cluster."""
     given = parameters.read(request, ())
@@ -92,7 +97,11 @@ def version(request: Request, _caller: Reader) -> Response:
     )
 
 
-@router.get("/monitor/serverTime", operation_id="serverTime", response_class=Response)
+@router.get(
+    "/monitor/serverTime",
+    operation_id="serverTime",
+    **documents.of(answer=thing({"serverTimeWithTimezone": documents.TIME})),
+)
 def server_time(request: Request, _caller: Reader) -> Response:
     """Say what time it is, by the clock of the database, by which all tasks go."""
     given = parameters.read(request, ())
@@ -100,7 +109,11 @@ def server_time(request: Request, _caller: Reader) -> Response:
     return answers.as_json({"serverTimeWithTimezone": now}, warnings=given.warnings)
 
 
-@router.get("/monitor/serverTimeZone", operation_id="serverTimeZone", response_class=Response)
+@router.get(
+    "/monitor/serverTimeZone",
+    operation_id="serverTimeZone",
+    **documents.of(answer=thing({"timeZone": TEXT, "offset": documents.NUMBER})),
+)
 def server_time_zone(request: Request, _caller: Reader) -> Response:
     """Say in which time zone times are written."""
     given = parameters.read(request, ())

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Request, Response
 
 from api import answers, audit
 from api.answers import BadRequest, Route
-from api.rest import parameters, times
+from api.rest import documents, parameters, times
 from api.rest.changes import SCHEDULED_TIME
+from api.rest.documents import TEXT, TIME, nullable, thing
 from api.rest.parameters import Parameter
 from api.security import Operator, Reader
 from archive import configuration, db
@@ -42,7 +43,23 @@ _CAP = (
 )  # fmt: skip
 
 
-@router.get("", operation_id="destinations", response_class=Response)
+_DESTINATION = thing(
+    {"destination": TEXT, "state": {"type": "string", "enum": sorted({*_STATES.values(), "held"})}},
+    {
+        **dict.fromkeys(("running", "waiting", "cap"), documents.COUNT),
+        "held": thing({"who": TEXT, "why": nullable(TEXT), "since": nullable(TIME), "until": nullable(TIME)}),
+        "breaker": thing(
+            {
+                "phase": TEXT, "failures": documents.COUNT, "lastFailure": nullable(TEXT), "failedAt": nullable(TIME),
+                "openUntil": nullable(TIME), "runsAtOnce": nullable(documents.COUNT),
+            }
+        ),
+        "exporters": documents.array(TEXT),
+    },
+)  # fmt: skip
+
+
+@router.get("", operation_id="destinations", **documents.of(answer=documents.array(_DESTINATION)))
 def destinations(request: Request, _caller: Reader) -> Response:
     """List the destinations: what runs and waits, caps, holds, and whether they answer."""
     given = parameters.read(request, ())
@@ -54,8 +71,7 @@ def destinations(request: Request, _caller: Reader) -> Response:
     return answers.as_json(listed, warnings=given.warnings)
 
 
-@router.post("/{name:path}/hold", status_code=204, operation_id="hold_destination", response_class=Response,
-             openapi_extra={"parameters": [one.documented() for one in _HOLD]})  # fmt: skip
+@router.post("/{name:path}/hold", operation_id="hold_destination", **documents.of(*_HOLD, status=204))
 def hold(request: Request, caller: Operator, name: str) -> Response:
     """Let nothing new go to a destination; runs that go on are left alone."""
     given = parameters.read(request, _HOLD)
@@ -74,7 +90,7 @@ def hold(request: Request, caller: Operator, name: str) -> Response:
     return answers.empty(given.warnings)
 
 
-@router.post("/{name:path}/release", status_code=204, operation_id="release_destination", response_class=Response)
+@router.post("/{name:path}/release", operation_id="release_destination", **documents.of(status=204))
 def release(request: Request, caller: Operator, name: str) -> Response:
     """End a hold; of a destination that fails, try it now."""
     given = parameters.read(request, ())
@@ -84,8 +100,7 @@ def release(request: Request, caller: Operator, name: str) -> Response:
     return answers.empty(given.warnings)
 
 
-@router.post("/{name:path}/cap", status_code=204, operation_id="cap_destination", response_class=Response,
-             openapi_extra={"parameters": [one.documented() for one in _CAP]})  # fmt: skip
+@router.post("/{name:path}/cap", operation_id="cap_destination", **documents.of(*_CAP, status=204))
 def cap(request: Request, caller: Operator, name: str) -> Response:
     """Let at most so many runs of the cluster go to a destination at once."""
     given = parameters.read(request, _CAP)

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from api import answers, audit
 from api.answers import NotFound, Route
-from api.rest import parameters, times
-from api.rest.deletion import SHAPE
+from api.rest import documents, parameters, times
+from api.rest.kinds.deletion import SHAPE
 from api.rest.parameters import Parameter
 from api.security import Caller, Operator, Reader
 from archive import db, model
@@ -35,11 +35,7 @@ _STUDY = Parameter("studyUID", "Study Instance UID.")
 _WHY = Parameter("why", "Shown to whoever wonders.")
 
 
-def _documented(*known: Parameter) -> dict[str, Any]:
-    return {"response_class": Response, "openapi_extra": {"parameters": [one.documented() for one in known]}}
-
-
-@router.get("/fs/{device}/{group}", operation_id="file_system_group", **_documented())
+@router.get("/fs/{device}/{group}", operation_id="file_system_group", **documents.of(answer=documents.ANYTHING))
 def show(request: Request, _caller: Reader, device: str, group: str) -> Response:
     """Show the file systems of a group as their owner last saw them, its attributes, and the last look at it."""
     given = parameters.read(request, ())
@@ -55,7 +51,11 @@ def show(request: Request, _caller: Reader, device: str, group: str) -> Response
     return answers.as_json(answer, warnings=given.warnings)
 
 
-@router.get("/fs/{device}/{group}/explain", operation_id="explain_study_deletion", **_documented(_STUDY))
+@router.get(
+    "/fs/{device}/{group}/explain",
+    operation_id="explain_study_deletion",
+    **documents.of(_STUDY, answer=documents.array(documents.ANYTHING)),
+)
 def explain(request: Request, _caller: Reader, device: str, group: str) -> Response:
     """Say what keeps a study on the file systems of a group."""
     given = parameters.read(request, (_STUDY,))
@@ -65,9 +65,8 @@ def explain(request: Request, _caller: Reader, device: str, group: str) -> Respo
 
 @router.post(
     "/fs/{device}/{group}/scheduleStudyForDeletion",
-    status_code=202,
     operation_id="schedule_study_for_deletion",
-    **_documented(_STUDY),
+    **documents.of(_STUDY, answer=documents.ANYTHING, status=202),
 )
 def schedule_study(request: Request, caller: Operator, device: str, group: str) -> Response:
     """Schedule a study for deletion from a group: by name, without its rules of age and copies."""
@@ -94,7 +93,7 @@ def schedule_study(request: Request, caller: Operator, device: str, group: str) 
 @router.post(
     "/fs/{device}/{group}/scheduleStudiesForDeletion",
     operation_id="schedule_studies_for_deletion",
-    **_documented(),
+    **documents.of(answer=documents.thing({"result": documents.TEXT})),
 )
 def schedule_studies(request: Request, caller: Operator, device: str, group: str) -> Response:
     """Look now for studies of a group that its rules let go, and schedule them for deletion."""
@@ -106,7 +105,7 @@ def schedule_studies(request: Request, caller: Operator, device: str, group: str
     return answers.as_json({"result": said}, warnings=given.warnings)
 
 
-@router.post("/studies/{study}/protect", status_code=204, operation_id="protect_study", **_documented(_WHY))
+@router.post("/studies/{study}/protect", operation_id="protect_study", **documents.of(_WHY, status=204))
 def protect(request: Request, caller: Operator, study: str) -> Response:
     """Keep a study on every file system, whatever the rules say."""
     given = parameters.read(request, (_WHY,))
@@ -117,7 +116,7 @@ def protect(request: Request, caller: Operator, study: str) -> Response:
     return answers.empty(given.warnings)
 
 
-@router.post("/studies/{study}/unprotect", status_code=204, operation_id="unprotect_study", **_documented())
+@router.post("/studies/{study}/unprotect", operation_id="unprotect_study", **documents.of(status=204))
 def unprotect(request: Request, caller: Operator, study: str) -> Response:
     """Leave a study to the rules again."""
     given = parameters.read(request, ())

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api import answers
 from api.gate import Probe
+from api.rest import documents
 from archive import db, schema
 from archive.errors import ArchiveError
 from config import settings
@@ -21,6 +22,11 @@ from workers.broker import Broker, BrokerError
 from workers.queues import INTAKE
 
 router = APIRouter(prefix="/health", tags=["health"])
+
+
+_UP = {"type": "string", "enum": ["UP", "DOWN"]}
+_LIVE = documents.thing({"status": _UP})
+_READY = documents.thing(dict.fromkeys(("database", "broker", "intake"), documents.TEXT) | {"status": _UP})
 
 
 class SchemaMismatch(ArchiveError):
@@ -66,13 +72,13 @@ def intake_probe() -> Probe:
     return Probe("probe of intake", ask, (SQLAlchemyError, ConfigError, ArchiveError))
 
 
-@router.get("/live", operation_id="live", response_class=Response)
+@router.get("/live", operation_id="live", **documents.of(answer=_LIVE))
 async def live() -> Response:
     """Say that this process answers."""
     return answers.as_json({"status": "UP"})
 
 
-@router.get("/ready", operation_id="ready", response_class=Response)
+@router.get("/ready", operation_id="ready", **documents.of(answer=_READY, more={503: ("It is not ready.", _READY)}))
 def ready(request: Request) -> Response:
     """Answer 200 if the database answers and its schema fits, else 503; broker and intake are told, but may be away."""
     broker = cast("Callable[[], Probe]", request.app.state.broker_probe)()

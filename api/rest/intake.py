@@ -9,7 +9,8 @@ from fastapi import APIRouter, Request, Response
 
 from api import answers
 from api.answers import NotFound, Route
-from api.rest import parameters, times
+from api.rest import documents, parameters, times
+from api.rest.documents import TEXT, thing
 from api.rest.parameters import Parameter
 from api.security import Reader
 from config import settings
@@ -24,9 +25,13 @@ _LISTED, _MOST = 100, 1000
 _LIMIT = Parameter("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": _MOST, "default": _LISTED})
 
 
-@router.get(
-    "", operation_id="refused_messages", response_class=Response, openapi_extra={"parameters": [_LIMIT.documented()]}
+_MESSAGE = thing(
+    {"messageID": TEXT, "time": documents.TIME, "status": {"type": "string", "enum": ["accepted", "refused"]}},
+    {"taskIDs": documents.array(documents.NUMBER), "reason": TEXT},
 )
+
+
+@router.get("", operation_id="refused_messages", **documents.of(_LIMIT, answer=documents.array(_MESSAGE)))
 def refused(request: Request, _caller: Reader) -> Response:
     """List the messages that were refused last, newest first."""
     given = parameters.read(request, (_LIMIT,))
@@ -35,7 +40,7 @@ def refused(request: Request, _caller: Reader) -> Response:
     return answers.as_json([_wire(one, zone) for one in intake.last_refused(limit)], warnings=given.warnings)
 
 
-@router.get("/{messageId:path}", operation_id="message", response_class=Response)
+@router.get("/{messageId:path}", operation_id="message", **documents.of(answer=_MESSAGE))
 def message(request: Request, _caller: Reader, messageId: str) -> Response:  # noqa: N803
     """Say what became of a message: accepted or refused; 404 while it is unknown."""
     given = parameters.read(request, ())

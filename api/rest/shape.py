@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -14,6 +14,9 @@ from tasks.record import DEFAULT_PRIORITY, TaskView
 #: What a cell of CSV holds; None: nothing between the delimiters.
 Cell = Callable[[TaskView, tzinfo], str | None]
 
+#: Fields of a kind, in order; None: left out.
+Fields = Callable[[TaskView], Mapping[str, Any]]
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:
@@ -23,6 +26,21 @@ class Filter:
     field: str
     #: Takes several values, repeated or with commas between.
     is_list: bool = False
+    #: `field` is a name in the parameters of the task, not one of TaskQuery.
+    in_params: bool = False
+    #: Takes true or false.
+    is_flag: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchShape:
+    """What the list of batches shows and takes for one kind of task."""
+
+    filters: tuple[Filter, ...] = ()
+    #: Name on the wire -> column, or `params.NAME`: the different values of the batch.
+    lists: Mapping[str, str] = field(default_factory=dict)
+    #: Name on the wire -> `progress.NAME`: the sum over the batch.
+    sums: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,33 +53,57 @@ class Shape:
     slug: str
     filters: tuple[Filter, ...]
     #: Fields behind the common ones, in order; None: left out.
-    fields: Callable[[TaskView], Mapping[str, Any]]
+    fields: Fields
+    #: Schemas of these fields, for the OpenAPI document.
+    properties: Mapping[str, Mapping[str, Any]]
     columns: tuple[str, ...]
     #: Columns that the common ones do not have.
     cells: Mapping[str, Cell]
     #: The exporter can be changed by a reschedule.
     has_exporter: bool = False
+    #: The queue can be changed by a reschedule.
+    has_queue: bool = False
+    #: None: its batches are not listed.
+    batch: BatchShape | None = None
 
 
+#: By path.
 _SHAPES: dict[str, Shape] = {}
+
+#: By kind; also those without services of their own, which queues list all the same.
+_BY_KIND: dict[str, Shape] = {}
 
 
 def register(shape: Shape) -> Shape:
     """Offer the services of a kind.
 
     Raises:
-        TypeError: two have the same path, or a column is unknown.
+        TypeError: two have the same path or kind, or a column is unknown.
     """
     unknown = [column for column in shape.columns if column not in shape.cells and column not in CELLS]
-    if shape.slug in _SHAPES or unknown:
+    if shape.slug in _SHAPES or shape.kind in _BY_KIND or unknown:
         raise TypeError(f"services of {shape.slug}: there already, or unknown columns {unknown}")
-    _SHAPES[shape.slug] = shape
+    _SHAPES[shape.slug] = _BY_KIND[shape.kind] = shape
     return shape
+
+
+def register_listed(kind: str, fields: Fields) -> None:
+    """Say how tasks look that never run here and are listed by their queue alone."""
+    _BY_KIND[kind] = _bare(kind, fields)
 
 
 def shapes() -> Mapping[str, Shape]:
     """Return what is registered, by path."""
     return _SHAPES
+
+
+def of_kind(kind: str) -> Shape:
+    """Return how tasks of a kind look; one that nobody knows has the common fields alone."""
+    return _BY_KIND.get(kind) or _bare(kind, lambda _: {})
+
+
+def _bare(kind: str, fields: Fields) -> Shape:
+    return Shape(kind, kind.lower(), (), fields, {}, (), {})
 
 
 def to_wire(task: TaskView, shape: Shape, zone: tzinfo) -> dict[str, Any]:

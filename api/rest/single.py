@@ -1,52 +1,51 @@
-"""`/monitor/{kind}/{taskID}`: look at one task, cancel, reschedule or delete it."""
+"""The services for one task of a kind or queue: look at it, cancel, reschedule or delete it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 
 from api import answers, audit, steering
 from api.answers import NotFound
 from api.explain import explain
-from api.rest import changes, filters, parameters, times
+from api.rest import changes, documents, filters, parameters, times
 from api.rest import shape as shapes
-from api.rest.parameters import Parameter
-from api.rest.shape import Shape
+from api.rest.scope import Scope
 from api.security import Caller, Operator, Reader, Submitter
 from archive import db
 from config import settings
 from tasks import history, operations
 from tasks import query as queries
 from tasks.history import Transition
-from tasks.query import TaskQuery
 from tasks.record import TaskView
 
-Service = tuple[str, str, Callable[..., Response], Sequence[Parameter]]
+Add = Callable[..., None]
 
 
 class Single:
-    """The services for one task of one kind."""
+    """The services for one task of a scope."""
 
-    def __init__(self, shape: Shape) -> None:
-        self._shape = shape
-        self._path = TaskQuery(kinds=(shape.kind,))
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._reschedule_parameters = changes.of_scope(scope)
 
-    def routes(self) -> Iterator[Service]:
-        """Yield method, path, service and query parameters of each route."""
-        yield "GET", "/{taskID}", self.get, ()
-        yield "GET", "/{taskID}/history", self.history, ()
-        yield "GET", "/{taskID}/explain", self.explain, ()
-        yield "POST", "/{taskID}/cancel", self.cancel_one, ()
-        yield "POST", "/{taskID}/reschedule", self.reschedule_one, changes.RESCHEDULE
-        if self._shape.has_exporter:
-            yield "POST", "/{taskID}/reschedule/{ExporterID}", self.reschedule_one_to, changes.RESCHEDULE
-        yield "DELETE", "/{taskID}", self.delete_one, ()
+    def add(self, router: APIRouter, add: Add) -> None:
+        """Add the routes."""
+        renew = self._reschedule_parameters
+        add(router, "GET", "/{taskID}", self.get, (), answer=documents.TYPED_TASK)
+        add(router, "GET", "/{taskID}/history", self.history, (), answer=documents.array(documents.TRANSITION))
+        add(router, "GET", "/{taskID}/explain", self.explain, (), answer=documents.ANYTHING)
+        add(router, "POST", "/{taskID}/cancel", self.cancel_one, (), status=204)
+        add(router, "POST", "/{taskID}/reschedule", self.reschedule_one, renew, status=204)
+        if self._scope.has_exporter:
+            add(router, "POST", "/{taskID}/reschedule/{ExporterID}", self.reschedule_one_to, renew, status=204)
+        add(router, "DELETE", "/{taskID}", self.delete_one, (), status=204)
 
     def get(self, request: Request, _caller: Reader, taskID: str) -> Response:  # noqa: N803
         """Return one task with typed values."""
         given = parameters.read(request, ())
-        task = self._task(filters.task_id(taskID))
+        task = self._task(request, filters.task_id(taskID))
         return answers.as_json(shapes.typed(task, settings.current().zone()), warnings=given.warnings)
 
     def history(self, request: Request, _caller: Reader, taskID: str) -> Response:  # noqa: N803
@@ -55,20 +54,20 @@ class Single:
         number = filters.task_id(taskID)
         with db.transaction() as session:
             task, found = queries.get(session, number), history.of_task(session, number)
-        if (task is None and not found) or (task is not None and task.kind != self._shape.kind):
+        if (task is None and not found) or (task is not None and not self._fits(request, task)):
             raise NotFound(f"No such Task : {taskID}")
-        return answers.as_json([_transition(one) for one in found], warnings=given.warnings)
+        return answers.as_json([transition(one) for one in found], warnings=given.warnings)
 
     def explain(self, request: Request, _caller: Reader, taskID: str) -> Response:  # noqa: N803
         """Say why a task does not run now."""
         given = parameters.read(request, ())
-        return answers.as_json(explain(self._task(filters.task_id(taskID))), warnings=given.warnings)
+        return answers.as_json(explain(self._task(request, filters.task_id(taskID))), warnings=given.warnings)
 
     def cancel_one(self, request: Request, caller: Submitter, taskID: str) -> Response:  # noqa: N803
         """Cancel one task."""
         given = parameters.read(request, ())
         number = filters.task_id(taskID)
-        steering.cancel_one(number, self._path, caller)
+        steering.cancel_one(number, self._scope.base(request), caller)
         return answers.empty(given.warnings)
 
     def reschedule_one(self, request: Request, caller: Operator, taskID: str) -> Response:  # noqa: N803
@@ -86,32 +85,37 @@ class Single:
         given = parameters.read(request, ())
         number = filters.task_id(taskID)
         with audit.recorded(caller, "DeleteTask", str(number)) as entry:
-            operations.delete_one(number, self._path, caller.by)
+            operations.delete_one(number, self._scope.base(request), caller.by)
             entry.count = 1
         return answers.empty(given.warnings)
 
     def _reschedule(self, request: Request, caller: Caller, text: str, exporter_id: str | None) -> Response:
-        given = parameters.read(request, changes.RESCHEDULE)
+        given = parameters.read(request, self._reschedule_parameters)
         number = filters.task_id(text)
         change = changes.change(given, exporter_id, ())
         if change.scheduled_time is not None and not change.devices:
             # It is meant on the clock of the task's own device.
-            change = changes.change(given, exporter_id, (self._task(number).device,))
+            change = changes.change(given, exporter_id, (self._task(request, number).device,))
         what = f"{number} {answers.without_token(request)}".rstrip()
         with audit.recorded(caller, "RescheduleTask", what) as entry:
-            operations.reschedule_one(number, self._path, change, caller.by)
+            operations.reschedule_one(number, self._scope.base(request), change, caller.by)
             entry.count = 1
         return answers.empty(given.warnings)
 
-    def _task(self, number: int) -> TaskView:
+    def _task(self, request: Request, number: int) -> TaskView:
         with db.transaction() as session:
             task = queries.get(session, number)
-        if task is None or task.kind != self._shape.kind:
+        if task is None or not self._fits(request, task):
             raise NotFound(f"No such Task : {number}")
         return task
 
+    def _fits(self, request: Request, task: TaskView) -> bool:
+        path = self._scope.base(request)
+        return task.kind in path.kinds or task.queue in path.queues
 
-def _transition(one: Transition) -> dict[str, object]:
+
+def transition(one: Transition) -> dict[str, object]:
+    """Return a transition as JSON."""
     return {
         "seq": one.seq,
         "at": times.written(one.at, settings.current().zone()),

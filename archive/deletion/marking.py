@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     CursorResult,
+    Select,
     String,
     and_,
     any_,
@@ -161,6 +162,19 @@ def standing(session: Session, task_ids: Collection[int], *, lock: bool) -> set[
     if lock:
         rows = rows.order_by(*_IN_ORDER).with_for_update()
     return {number for number in session.scalars(rows) if number is not None}
+
+
+def are_any(session: Session) -> bool:
+    """Tell whether any study is marked."""
+    marked = select(model.StudyOnFileSystem.study_id).where(model.StudyOnFileSystem.marked_at.is_not(None))
+    return bool(session.scalar(select(marked.exists())))
+
+
+def marked_studies() -> Select[str]:
+    """Select the UIDs of all studies that are marked."""
+    ledger_row = model.StudyOnFileSystem
+    marked = select(ledger_row.study_id).where(ledger_row.marked_at.is_not(None))
+    return select(model.Study.study_uid).where(model.Study.id.in_(marked))
 
 
 def give_back(session: Session, task_ids: Collection[int]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from archive import errors
@@ -11,6 +12,8 @@ from archive.dicom.status import Status
 
 #: Command Field (0000,0100). Source: PS3.7 Annex E.1-1
 C_STORE_RQ, C_STORE_RSP = 0x0001, 0x8001
+C_FIND_RQ, C_FIND_RSP = 0x0020, 0x8020
+C_MOVE_RQ, C_MOVE_RSP = 0x0021, 0x8021
 C_ECHO_RQ, C_ECHO_RSP = 0x0030, 0x8030
 C_CANCEL_RQ = 0x0FFF
 #: Set in the command field of each response.
@@ -22,12 +25,14 @@ _AFFECTED_CLASS = 0x0002
 _FIELD = 0x0100
 _MESSAGE_ID = 0x0110
 _RESPONDED_TO = 0x0120
+_MOVE_DESTINATION = 0x0600
 _PRIORITY = 0x0700
 _DATA_SET_TYPE = 0x0800
 _STATUS = 0x0900
 _OFFENDING = 0x0901
 _COMMENT = 0x0902
 _AFFECTED_INSTANCE = 0x1000
+_REMAINING, _COMPLETED, _FAILED, _WARNING = 0x1020, 0x1021, 0x1022, 0x1023
 
 _NO_DATA_SET, _DATA_SET = 0x0101, 0x0001
 
@@ -36,6 +41,16 @@ _LONGEST_COMMENT = 64
 
 _ELEMENT = struct.Struct("<HHI")
 _SHORT = struct.Struct("<H")
+
+
+@dataclass(frozen=True, slots=True)
+class SubOperations:
+    """How far a C-MOVE is; a number that the peer does not say is None. Source: PS3.7 9.1.4.1.7 to 9.1.4.1.10"""
+
+    remaining: int | None = None
+    completed: int | None = None
+    failed: int | None = None
+    warning: int | None = None
 
 
 class Command(NamedTuple):
@@ -50,6 +65,8 @@ class Command(NamedTuple):
     has_data_set: bool
     #: Of a response; None of a request.
     status: Status | None = None
+    #: Of a response to C-MOVE.
+    sub_operations: SubOperations = SubOperations()
 
     @property
     def is_response(self) -> bool:
@@ -78,6 +95,41 @@ def echo_request(message_id: int, sop_class_uid: str) -> bytes:
             _AFFECTED_CLASS: _uid(sop_class_uid),
             _FIELD: _SHORT.pack(C_ECHO_RQ),
             _MESSAGE_ID: _SHORT.pack(message_id),
+            _DATA_SET_TYPE: _SHORT.pack(_NO_DATA_SET),
+        }
+    )
+
+
+def find_request(message_id: int, sop_class_uid: str, priority: int = 0) -> bytes:
+    """Return the command set of a C-FIND-RQ, whose keys follow. Source: PS3.7 9.3.2.1"""
+    return _query_request(C_FIND_RQ, message_id, sop_class_uid, priority)
+
+
+def move_request(message_id: int, sop_class_uid: str, destination: str, priority: int = 0) -> bytes:
+    """Return the command set of a C-MOVE-RQ to the AE `destination`, whose keys follow. Source: PS3.7 9.3.4.1"""
+    return _query_request(C_MOVE_RQ, message_id, sop_class_uid, priority, destination)
+
+
+def _query_request(
+    field: int, message_id: int, sop_class_uid: str, priority: int, destination: str | None = None
+) -> bytes:
+    elements = {
+        _AFFECTED_CLASS: _uid(sop_class_uid),
+        _FIELD: _SHORT.pack(field),
+        _MESSAGE_ID: _SHORT.pack(message_id),
+        _MOVE_DESTINATION: b"" if destination is None else _padded(destination.encode("ascii"), b" "),
+        _PRIORITY: _SHORT.pack(priority),
+        _DATA_SET_TYPE: _SHORT.pack(_DATA_SET),
+    }
+    return _encode({element: value for element, value in elements.items() if value})
+
+
+def cancel_request(message_id: int) -> bytes:
+    """Return the command set of a C-CANCEL-RQ for the request of this id. Source: PS3.7 9.3.2.3"""
+    return _encode(
+        {
+            _FIELD: _SHORT.pack(C_CANCEL_RQ),
+            _RESPONDED_TO: _SHORT.pack(message_id),
             _DATA_SET_TYPE: _SHORT.pack(_NO_DATA_SET),
         }
     )
@@ -143,6 +195,7 @@ def decode(data: bytes, peer: object) -> Command:
             sop_uid=_text(elements, _AFFECTED_INSTANCE),
             has_data_set=_number(elements, _DATA_SET_TYPE) != _NO_DATA_SET,
             status=_status(elements) if is_response else None,
+            sub_operations=_sub_operations(elements) if field == C_MOVE_RSP else SubOperations(),
         )
     except ValueError as error:
         raise errors.PeerMisbehaved(f"{peer}: sent what is no DIMSE command: {error}") from error
@@ -171,6 +224,11 @@ def _number(elements: Mapping[int, bytes], element: int) -> int:
 
 def _text(elements: Mapping[int, bytes], element: int) -> str:
     return elements.get(element, b"").decode("ascii", "replace").strip("\0 ")
+
+
+def _sub_operations(elements: Mapping[int, bytes]) -> SubOperations:
+    numbers = (elements.get(element) for element in (_REMAINING, _COMPLETED, _FAILED, _WARNING))
+    return SubOperations(*(int.from_bytes(one, "little") if one else None for one in numbers))
 
 
 def _status(elements: Mapping[int, bytes]) -> Status:

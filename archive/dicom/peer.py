@@ -56,6 +56,8 @@ class Limits:
     accept_s: float = 10.0
     #: Until a response is complete, counted from the last byte of its request.
     response_s: float = 30.0
+    #: Until the next response to C-MOVE, which some peers send at the end alone.
+    retrieve_s: float = 600.0
     #: How long the peer may take no byte of what we send.
     send_s: float = 30.0
     #: Until the answer to A-RELEASE-RQ.

@@ -1,17 +1,28 @@
-"""Ask a peer for an association and send it objects: the service class user."""
+"""Ask a peer for an association, send it objects and ask it questions: the service class user."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from archive import errors
 from archive.dicom import commands, connecting, handshake, messages, negotiation, pdu, wire
+from archive.dicom.canceling import Canceling
 from archive.dicom.fragments import Buffer
 from archive.dicom.peer import VERIFICATION, Context, Limits, Peer
 from archive.dicom.status import Status
 
 _DEFAULT_LIMITS = Limits()
+
+
+class Answer(NamedTuple):
+    """One of the responses to C-FIND or C-MOVE; the last one is not pending."""
+
+    status: Status
+    sub_operations: commands.SubOperations
+    #: The identifier behind it, encoded as the context says; empty if there is none.
+    data: bytes
 
 
 @contextmanager
@@ -114,6 +125,52 @@ class Requestor:
         command = commands.store_request(message_id, context.sop_class_uid, sop_uid, priority)
         return self._ask(context_id, command, message_id, data)
 
+    def converse(
+        self, context: Context, request: Callable[[int], bytes], keys: bytes, within_s: float
+    ) -> Iterator[Answer]:
+        """Send a request that has several responses and yield them as they come.
+
+        When `waiting` raises, the peer is asked to cancel and given a moment to do so; then that is raised.
+
+        Args:
+            context: what `accepts` says yes to.
+            request: makes the command set for a message id.
+            keys: the identifier, encoded as the context says.
+            within_s: how long the peer may be silent; 0 for any time.
+
+        Raises:
+            PeerRejected: the peer does not accept the context.
+            PeerAborted, PeerTimedOut, PeerMisbehaved: the association is gone, and closed.
+
+        Source: PS3.7 9.1.2, 9.1.4, 9.3.2.3 (C-CANCEL)
+        """
+        context_id = self._context_id(context)
+        message_id = self._next_message_id()
+        canceling = Canceling(self._wire, context_id, message_id)
+        try:
+            command = request(message_id)
+            self._wire.send_message(context_id, command, [keys])
+            self._wire.waiting = canceling.look
+            field = commands.decode(command, self.peer).field | commands.RESPONSE
+            is_pending = True
+            while is_pending:
+                received = self._received(field, message_id, within_s)
+                parts = messages.read_data_set(self._wire, context_id, within_s) if received.has_data_set else ()
+                data = b"".join(parts)
+                status = received.status or Status(0)
+                is_pending = status.is_pending
+                yield Answer(status, received.sub_operations, data)
+            self._wire.waiting = canceling.waiting
+            if canceling.stop is not None:
+                raise canceling.stop
+        except errors.PeerError as error:
+            self.abort()
+            # Of a peer that is asked to cancel it says nothing that it goes away.
+            raise canceling.stop or error from error
+        except BaseException:
+            self.abort()
+            raise
+
     def abort(self) -> None:
         """End the association at once. Source: PS3.8 7.3"""
         if self._is_open:
@@ -154,14 +211,15 @@ class Requestor:
     def _ask(self, context_id: int, command: bytes, message_id: int, data: Iterable[Buffer] | None) -> Status:
         try:
             self._wire.send_message(context_id, command, data)
-            return self._response(commands.C_ECHO_RSP if data is None else commands.C_STORE_RSP, message_id)
+            field = commands.C_ECHO_RSP if data is None else commands.C_STORE_RSP
+            return self._received(field, message_id, self._limits.response_s).status or Status(0)
         except BaseException:
             self.abort()
             raise
 
-    def _response(self, field: int, message_id: int) -> Status:
-        """Wait for the response to the request of this id. Source: PS3.7 9.3.1.2, 9.3.5.2"""
-        self._wire.expect(f"response to request {message_id}", self._limits.response_s)
+    def _received(self, field: int, message_id: int, within_s: float) -> commands.Command:
+        """Wait for a response to the request of this id. Source: PS3.7 9.3.1.2, 9.3.5.2"""
+        self._wire.expect(f"response to request {message_id}", within_s)
         received = messages.read_command(self._wire)
         if received is None:
             raise self._wire.misbehaved(f"asked for the release of the association before it answered {message_id}")
@@ -170,7 +228,7 @@ class Requestor:
             raise self._wire.misbehaved(f"sent command {response.field:04X} instead of {field:04X}")
         if response.message_id != message_id:
             raise self._wire.misbehaved(f"answered request {response.message_id} instead of {message_id}")
-        return response.status
+        return response
 
 
 def _request(peer: Peer, calling: str, contexts: Sequence[Context], limits: Limits) -> negotiation.Request:

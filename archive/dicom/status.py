@@ -11,8 +11,11 @@ UNRECOGNIZED_OPERATION = 0x0211
 OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
+SUB_OPERATIONS_WITH_FAILURES = 0xB000
+CANCELED = 0xFE00
+PENDING = 0xFF00
 
-#: Source: PS3.7 Annex C, PS3.4 B.2.3 (B000, B006, B007)
+#: Source: PS3.7 Annex C, PS3.4 B.2.3 (B000, B006, B007), C.4.2.1.5 (A801)
 _NAMES = {
     0x0000: "Success",
     0x0001: "Warning",
@@ -35,6 +38,7 @@ _NAMES = {
     0x0211: "Unrecognized Operation",
     0x0212: "Mistyped Argument",
     0x0213: "Resource Limitation",
+    0xA801: "Refused: Move Destination Unknown",
     0xB000: "Warning: Coercion of Data Elements",
     0xB006: "Warning: Elements Discarded",
     0xB007: "Warning: Data Set Does Not Match SOP Class",
@@ -80,6 +84,11 @@ class Status:
     def is_failure(self) -> bool:
         """Say whether the request was not done; whatever is no success and no warning counts as that."""
         return not self.is_success and not self.is_warning
+
+    @property
+    def is_pending(self) -> bool:
+        """Say whether further responses follow. Source: PS3.4 C.4.1.1.4, C.4.2.1.5"""
+        return self.code & 0xFF00 == PENDING
 
     @property
     def is_out_of_resources(self) -> bool:

@@ -9,19 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from itertools import islice
-from urllib.parse import unquote, urlsplit
 
-from archive import configuration
-from archive.dicom import listening, negotiation, requestor
-from archive.dicom.peer import Context, Limits, Peer
+from archive.dicom import negotiation, nodes, requestor
+from archive.dicom.peer import Context, Peer
 from archive.dicom.requestor import Requestor
 from archive.dicom.status import Status as DimseStatus
-from archive.errors import PeerError, PeerTimedOut, SourceError
+from archive.errors import NotConfigured, PeerError, PeerTimedOut, SourceError
 from archive.query import StoredObject
 from archive.storage import copying, reading
-from config import settings
-from config.device import Device, Exporter, NetworkConnection
-from config.errors import SettingsError
+from config.device import Device, Exporter
 from tasks import destinations
 from tasks.errors import DestinationError, InvalidError
 from tasks.exporters import counting
@@ -81,7 +77,7 @@ class _Transfer:
     def __init__(self, exporter: Exporter, work: Work, tally: Tally) -> None:
         self._calling = calling_of(exporter, work.device, work.task.local_aet)
         self._peer = peer_of(exporter)
-        self._limits = _limits(work.device, self._calling)
+        self._limits = nodes.limits_of(work.device, self._calling)
         self._work = work
         self._tally = tally
         #: The object that was sent last, until its answer is there.
@@ -219,37 +215,16 @@ def peer_of(exporter: Exporter) -> Peer:
     Raises:
         InvalidError: there is none.
     """
-    title = exporter.target
-    for device in configuration.current().devices.values():
-        ae = device.ae_for(title) if title in device.aes else None
-        for connection in device.installed_connections(ae.connections, "DICOM") if ae else ():
-            if connection.port is not None and not connection.tls_cipher_suites:
-                host, port = _moved(device, connection) or (connection.hostname, connection.port)
-                return Peer(title, host, port)
+    try:
+        peer = nodes.find(exporter.target)
+    except NotConfigured as error:
+        raise InvalidError(str(error)) from error
+    if peer is not None:
+        return peer
     raise InvalidError(
         f"Exporter {exporter.id} has dcmURI {exporter.uri}, expected the AE title of an installed device "
         f"with an installed DICOM connection without TLS"
     )
-
-
-def _moved(device: Device, connection: NetworkConnection) -> tuple[str, int] | None:
-    """Return where `arcfleet up` of this home really listens for a connection, by `--offset`; None: it does not.
-
-    Raises:
-        InvalidError: its file cannot be read.
-    """
-    try:
-        up = settings.current().up()
-    except SettingsError as error:
-        raise InvalidError(str(error)) from error
-    if up is None:
-        return None
-    listens = {(unquote(url.username or ""), url.port): url.hostname for url in map(urlsplit, up.dicom_urls)}
-    for place in listening.of(device, offset=up.offset):
-        host = listens.get((place.titles[0], place.port)) if connection.name in place.connections else None
-        if host is not None:
-            return host, place.port
-    return None
 
 
 def calling_of(exporter: Exporter, device: Device, local_aet: str | None) -> str:
@@ -265,20 +240,3 @@ def calling_of(exporter: Exporter, device: Device, local_aet: str | None) -> str
     if not negotiation.is_title(title):
         raise InvalidError(f"Exporter {exporter.id}: calls from {title!r}, expected 1 to 16 ASCII characters")
     return title
-
-
-def _limits(device: Device, calling: str) -> Limits:
-    """Return what the first DICOM connection of the calling AE says."""
-    ae = device.ae_for(calling)
-    connection = next(iter(device.installed_connections(ae.connections if ae else (), "DICOM")), None)
-    if connection is None:
-        return Limits()
-    return Limits(
-        connect_s=connection.connect_timeout.total_seconds(),
-        accept_s=connection.aaac_timeout.total_seconds(),
-        response_s=connection.response_timeout.total_seconds(),
-        send_s=connection.send_timeout.total_seconds(),
-        release_s=connection.release_timeout.total_seconds(),
-        max_pdu_length=connection.receive_pdu_length,
-        send_pdu_length=connection.send_pdu_length,
-    )

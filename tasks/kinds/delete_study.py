@@ -14,7 +14,7 @@ from archive import configuration, model
 from archive.deletion import deleting, rules
 from archive.deletion.rules import Terms, Trigger
 from config.device import Device
-from tasks import deletions
+from tasks import deletions, targets
 from tasks.deletion_task import QUEUE, Parameters
 from tasks.deletions import Asked
 from tasks.errors import ConflictError, InvalidError, NotFoundError, ObsoleteError, StoppedError
@@ -70,6 +70,7 @@ class DeleteStudy:
     slug: ClassVar[str] = "deletion"
     reads_files: ClassVar[bool] = False
     is_housekeeping: ClassVar[bool] = True
+    queue: ClassVar[str] = QUEUE
 
     def validate(self, new: NewTask, device: Device) -> NewTask:
         """Check that the device has the queue; the file system is one of its own, as its marks are.
@@ -92,16 +93,15 @@ class DeleteStudy:
         """
         del queue  # of a deletion there is one
         what = f"Cannot reschedule Task{{id={task['id']}}}"
-        if exporter_id is not None:
-            raise ConflictError(f"{what} to Exporter{{id={exporter_id}}}: it deletes a study")
+        targets.no_exporter(task, exporter_id, "deletes a study")
         if device.name != task["device"]:
             raise ConflictError(
                 f"{what} on Device{{name={device.name}}}: it deletes from a file system of {task['device']}, "
                 "and only its owner unlinks there"
             )
-        if QUEUE not in device.queues:
-            raise ConflictError(f"{what} on Queue{{name={QUEUE}}} not configured at Device{{name={device.name}}}")
-        return Target(device.name, QUEUE)
+        if task.get("new_local_aet") is not None:
+            raise ConflictError(f"{what} from {task['new_local_aet']}: it deletes a study and speaks to nobody")
+        return Target(device.name, targets.queue_at(device, QUEUE, task))
 
     def process(self, task: TaskView, work: Work) -> Outcome:
         """Ask all rules again, move the files to the unlink list and remove them from the disk.

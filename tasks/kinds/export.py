@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from archive import db, query
-from archive.query import StoredObject
+from archive.query import Entity, StoredObject
 from archive.storage import reading
-from config.device import Device, Exporter
-from tasks import placing
+from config.device import EXPORT_QUEUE, Device, Exporter
+from tasks import placing, targets
 from tasks.errors import ConflictError, InvalidError, PermanentError
 from tasks.exporters import registry
 from tasks.job_messages import Name, TaskJob, Title, Uid, Wish, job_of
@@ -75,6 +75,7 @@ class Export:
     slug: ClassVar[str] = "export"
     reads_files: ClassVar[bool] = True
     is_housekeeping: ClassVar[bool] = False
+    queue: ClassVar[str] = EXPORT_QUEUE
 
     def validate(self, new: NewTask, device: Device) -> NewTask:
         """Check exporter and queue at the device; queue and destination follow from the exporter.
@@ -84,7 +85,7 @@ class Export:
         """
         if not new.exporter_id or not new.study_uid:
             raise InvalidError("an EXPORT task needs an ExporterID and a StudyInstanceUID")
-        exporter = device.exporters.get(new.exporter_id)
+        exporter = device.exporter(new.exporter_id)
         if exporter is None:
             raise InvalidError(f"No Exporter configured with ID:{new.exporter_id}")
         if exporter.queue not in device.queues:
@@ -105,22 +106,16 @@ class Export:
         Raises:
             ConflictError: the device lacks exporter, queue or AE, or cannot export there.
         """
-        del queue  # of an export it is the exporter's
+        del queue  # of an export it is the exporter's, as the AE is unless another one is asked for
         wanted = exporter_id or task["exporter_id"]
-        exporter = device.exporters.get(wanted)
+        exporter = device.exporter(wanted)
         if exporter is None:
             raise ConflictError(
                 f"Cannot reschedule Export Task{{id={task['id']}}} to Exporter{{id={wanted}}} "
                 f"not configured at Device{{name={device.name}}}"
             )
-        if exporter.queue not in device.queues:
-            raise ConflictError(
-                f"Cannot reschedule Task{{id={task['id']}}} on Queue{{name={exporter.queue}}} "
-                f"not configured at Device{{name={device.name}}}"
-            )
-        aet = exporter.ae_title or task["local_aet"]
-        if aet is not None and device.ae_for(aet) is None:
-            raise ConflictError(f"No such Application Entity{{dicomAETitle={aet}}} on new device{{name={device.name}}}")
+        targets.queue_at(device, exporter.queue, task)
+        aet = targets.ae_at(device, task.get("new_local_aet") or exporter.ae_title or task["local_aet"])
         try:
             sender = registry.sender_for(exporter, device)
         except InvalidError as error:
@@ -138,14 +133,16 @@ class Export:
         sender = registry.sender_for(exporter, work.device)
         objects = _objects(task, work.device) if sender.reads_files else []
         if sender.reads_files and not objects:
-            return Outcome(Status.WARNING, f"Could not find {_entity(task)}")
+            return Outcome(
+                Status.WARNING, f"Could not find {Entity(task.study_uid or '', task.series_uid, task.sop_uid)}"
+            )
         if exporter.touches:
             db.insist(lambda session: reading.touch(session, objects))
         return sender.send(exporter, objects, work)
 
 
 def _exporter(task: TaskView, device: Device) -> Exporter:
-    exporter = device.exporters.get(task.exporter_id or "")
+    exporter = device.exporter(task.exporter_id or "")
     if exporter is None:
         raise PermanentError(f"No Exporter configured with ID:{task.exporter_id} at device {device.name}")
     return exporter
@@ -159,8 +156,3 @@ def _objects(task: TaskView, device: Device) -> list[StoredObject]:
             query.objects_of(session, study_uid, task.series_uid, task.sop_uid, device_name=device.name)
         )
     )
-
-
-def _entity(task: TaskView) -> str:
-    levels = (("Instance", task.sop_uid), ("Series", task.series_uid), ("Study", task.study_uid))
-    return " of ".join(f"{level}[uid={uid}]" for level, uid in levels if uid)

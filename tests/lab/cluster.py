@@ -38,13 +38,21 @@ class Lab(Board):
     """A cluster: `with Lab(folder, changes) as lab:` runs its servers; its processes are started by name.
 
     Inside the block this process is one of the cluster, as REST is: it has the cluster's settings, database
-    and configuration, and sends what it schedules (unless `sends=False`).
+    and configuration, and sends what it schedules (unless `sends=False`). Of two of them, one inside the other,
+    it belongs to the inner one; further variables are settings of all processes.
     """
 
     def __init__(
-        self, folder: Path, changes: Iterable[ldif.Change] = (), *, sends: bool = True, broker_url: str | None = None
+        self,
+        folder: Path,
+        changes: Iterable[ldif.Change] = (),
+        *,
+        sends: bool = True,
+        broker_url: str | None = None,
+        **variables: str,
     ) -> None:
         super().__init__(folder / "home", folder / "trace")
+        self._variables = variables
         #: None: a Valkey of its own.
         self._broker_url = broker_url
         self.members: list[Member] = []
@@ -189,11 +197,12 @@ class Lab(Board):
     def _start(self, name: str, command: Sequence[str], **variables: str) -> Member:
         known = {m.name for m in self.members}
         full = next(n for n in (name, *(f"{name}-{i}" for i in range(2, 100))) if n not in known)
-        member = Member(full, command, self.home / "logs" / f"{full}.log", self._environment() | variables)
+        member = Member(full, command, self.home / "logs" / f"{full}.log", self.environment() | variables)
         self.members.append(member)
         return member.start()
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return the environment of its processes."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_TOO_LOUD)}
         return kept | {
             "ARCFLEET_HOME": str(self.home),
@@ -202,6 +211,7 @@ class Lab(Board):
             "ARCFLEET_TRACE_FILE": str(self.trace_file),
             "ARCFLEET_TIMEZONE": "UTC",
             "PYTHONFAULTHANDLER": "1",
+            **self._variables,
         }
 
     def _join(self, stack: ExitStack) -> None:
@@ -210,7 +220,7 @@ class Lab(Board):
         stack.callback(patch.undo)
         for name in [name for name in os.environ if name.startswith("ARCFLEET_")]:
             patch.delenv(name)
-        for name, value in self._environment().items():
+        for name, value in self.environment().items():
             if re.match("ARCFLEET_", name):
                 patch.setenv(name, value)
         settings.reload()
@@ -237,9 +247,12 @@ class Lab(Board):
 
 
 @contextmanager
-def cluster(*changes: ldif.Change, sends: bool = True) -> Iterator[Lab]:
-    """Run a lab in a folder that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="arcfleet-lab-") as folder, Lab(Path(folder), changes, sends=sends) as lab:
+def cluster(*changes: ldif.Change, sends: bool = True, **variables: str) -> Iterator[Lab]:
+    """Run a lab in a folder that is gone afterwards; further variables are settings of all its processes."""
+    with (
+        tempfile.TemporaryDirectory(prefix="arcfleet-lab-") as folder,
+        Lab(Path(folder), changes, sends=sends, **variables) as lab,
+    ):
         yield lab
 
 

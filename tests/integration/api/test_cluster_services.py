@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from api.gate import Probe
 from archive import db, schema
 from tasks.state import Event, Status
 from tests import factories
+from tests.integration.api.described import document
 from tests.integration.api.wire import BASE, EXPORTS, Wire, error_of
 from tests.lab.waiting import wait_until
 from workers.broker import BrokerError
@@ -114,6 +116,41 @@ def test_document_names_no_422_and_all_parameters(wire: Wire) -> None:
     assert "400" in listed["responses"]
 
 
+def test_only_what_can_ask_others_says_that_they_may_not_answer() -> None:
+    found: dict[str, set[str]] = {status: set() for status in ("502", "504", "508")}
+    for path, services in document()["paths"].items():
+        for operation in services.values():
+            for status in found.keys() & operation["responses"].keys():
+                found[status].add(path)
+
+    bulk = {
+        path for path in found["508"] if re.fullmatch(r".*/monitor/\w+(/cancel|/reschedule(/\{ExporterID\})?)?", path)
+    }
+    queue = {f"{BASE}/queue/{{queueName}}{behind}" for behind in ("", "/cancel", "/reschedule")}
+    assert EXPORTS in bulk
+    assert found["504"] == found["508"] == bulk | queue
+    assert found["502"] - found["508"] == {path for path in found["502"] if path.startswith(f"{BASE}/aets/")} != set()
+
+
+def test_services_that_make_tasks_are_described_as_others_are() -> None:
+    making = [
+        (path, operation)
+        for path, services in document()["paths"].items() if path.startswith(f"{BASE}/aets/")
+        for operation in services.values()
+    ]  # fmt: skip
+
+    assert len(making) > 30
+    for path, operation in making:
+        placed = {(one["in"], one["name"]) for one in operation["parameters"]}
+        assert {name for place, name in placed if place == "path"} == set(re.findall(r"\{(\w+)\}", path)), path
+        assert {("query", "batchID"), ("header", "Idempotency-Key")} <= placed, path
+        assert ("csv:" in path) == ("requestBody" in operation), path
+        made = [said for status, said in operation["responses"].items() if status in ("200", "202", "303")]
+        schemas = [said["content"]["application/json"]["schema"] for said in made if said.get("content")]
+        assert schemas, path
+        assert all(schema.keys() & {"required", "anyOf"} for schema in schemas), path
+
+
 def test_health(wire: Wire) -> None:
     for path in ("/health/live", f"{BASE}/health/live", "/health/ready", f"{BASE}/health/ready"):
         assert wire.get(path).status_code == 200
@@ -199,3 +236,28 @@ def test_frozen_database_is_told(own_server: EmbeddedPostgres) -> None:
             own_server.thaw()
         wait_until(lambda: wire.get(EXPORTS).status_code == 200, "REST answers again")
         assert factories.sql("SELECT count(*) FROM task WHERE status = :s", s=Status.SCHEDULED.value) in ([0], [1])
+
+
+def test_device_tells_of_its_workers_and_of_its_failover(wire: Wire) -> None:
+    factories.use_cluster(
+        factories.device(failover_devices=("archive-b",), failover_after=timedelta(minutes=5)),
+        factories.device("archive-b"),
+    )
+    gone, live = factories.seen_worker("archive-a"), factories.seen_worker("archive-a", "archive-a.housekeeping")
+    factories.sql("UPDATE worker_node SET seen_at = now() - interval '1 hour' WHERE id = :id", id=gone)
+    factories.sql(
+        "INSERT INTO failover (device, since, moved, stays, reasons, looked_at) "
+        "VALUES ('archive-a', now(), 5, 2, '[[\"no exporter\", 2]]', now())"
+    )
+
+    [found] = wire.get(f"{BASE}/devices?dicomDeviceName=archive-a").json()
+
+    assert live
+    assert found["liveWorkers"] == 1
+    assert [(one["queue"], one["state"]) for one in found["workers"]] == [
+        ("archive-a.housekeeping", "live"), ("archive-a", "dead"),
+    ]  # fmt: skip
+    told = found["failover"]
+    assert (told["devices"], told["afterSeconds"]) == (["archive-b"], 300.0)
+    assert (told["moved"], told["stay"], told["reasons"]) == (5, 2, [{"reason": "no exporter", "count": 2}])
+    assert "backSince" not in told

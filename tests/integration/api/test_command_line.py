@@ -105,7 +105,7 @@ def test_bulk_change_asks_first() -> None:
     assert declined.exit_code != 0
     assert "3 tasks would be canceled: 3 on archive-a" in declined.stderr
     assert accepted.exit_code == 0
-    assert accepted.stdout.endswith("3 tasks canceled\n")
+    assert accepted.stdout.endswith("3 tasks canceled: 3 on archive-a\n")
 
 
 def test_dry_run_changes_nothing() -> None:

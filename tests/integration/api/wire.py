@@ -1,15 +1,20 @@
-"""A client written from the description of the wire alone: it sees bytes, headers and statuses."""
+"""A client written from the description of the wire alone: it sees bytes, headers and statuses.
+
+An answer that the OpenAPI document does not describe fails the test that gets it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from typing import Any, Self
 
 import httpx
 from fastapi import FastAPI
 
 from api.gate import Gate
+from tests.integration.api import described
 from tests.lab.waiting import PATIENCE_S
 
 BASE = "/dcm4chee-arc"
@@ -37,9 +42,18 @@ class Wire:
         self._runner.run(self._http.aclose())
         self._runner.close()
 
-    def ask(self, method: str, path: str, **headers: str) -> httpx.Response:
+    def ask(self, method: str, path: str, body: str | None = None, **headers: str) -> httpx.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._runner.run(self._http.request(method, path, headers=named))
+        return described.check(self._runner.run(self._http.request(method, path, content=body, headers=named)))
+
+    def ask_all(self, method: str, paths: Iterable[str], **headers: str) -> list[httpx.Response]:
+        """Send several requests at once."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+
+        async def gathered() -> list[httpx.Response]:
+            return await asyncio.gather(*(self._http.request(method, path, headers=named) for path in paths))
+
+        return [described.check(answer) for answer in self._runner.run(gathered())]
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.ask("GET", path, **headers)

@@ -98,6 +98,21 @@ def test_machine_with_another_file_than_the_others_is_a_warning(home: Path, sour
     assert (other.severity, other.expected) == (Severity.WARNING, "that of this machine")
 
 
+def test_device_of_another_cluster_in_the_same_tree_is_not_looked_at(
+    home: Path, source: LdifSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {"archive-a": "north", "archive-b": "south"}
+    ldif.apply(source.path, [ldif.device(device, arcClusterName=name) for device, name in named.items()])
+    monkeypatch.setenv("ARCFLEET_CLUSTER", "north")
+    settings.reload()
+
+    said = examine()
+
+    assert said.of("configuration", "source").found.endswith(" 1 of ours")
+    assert said.says("workers", "channel archive-a")
+    assert not said.says("workers", "channel archive-b")
+
+
 def test_windows_without_a_time_zone_of_the_device_are_a_note(home: Path, source: LdifSource) -> None:
     ldif.apply(source.path, [ldif.queue("Export", "archive-a", dcmSchedule="hour=20-6")])
 

@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 
 from archive import db
 from config.device import Queue
-from tasks import operations, store
+from tasks import bulk, operations, store
+from tasks.bulk import BulkResult
 from tasks.errors import ConflictError, InvalidError, NotFoundError
 from tasks.moving import Change
-from tasks.operations import BulkResult
 from tasks.query import TaskQuery
 from tasks.state import Status
 from tests import factories
@@ -234,7 +234,7 @@ def test_tasks_made_while_the_call_runs_are_not_meant(monkeypatch: pytest.Monkey
 
 
 def test_reasons_of_very_many_refusals_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations, "MOST_REASONS", 10)
+    monkeypatch.setattr(bulk, "MOST_REASONS", 10)
     factories.insert(30, exporter_id="Gone")
 
     result = operations.reschedule(ALL, Change(), BY)
@@ -245,9 +245,9 @@ def test_reasons_of_very_many_refusals_do_not_fill_the_memory(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("size", "took_s", "expected"),
-    [(1000, 0.0, 4000), (1000, 0.125, 4000), (1000, 0.5, 1000), (1000, 1.0, 500), (1000, 60.0, 100),
-     (20_000, 0.01, 20_000)],
+    ("size", "share", "expected"),
+    [(1000, 0.0, 4000), (1000, 0.25, 4000), (1000, 1.0, 1000), (1000, 2.0, 500), (1000, 100.0, 100),
+     (bulk._LARGEST_CHUNK, 0.01, bulk._LARGEST_CHUNK)],
 )  # fmt: skip
-def test_size_of_a_chunk_follows_the_time_that_the_last_one_took(size: int, took_s: float, expected: int) -> None:
-    assert operations._next_size(size, took_s) == expected
+def test_size_of_a_chunk_follows_the_time_that_the_last_one_took(size: int, share: float, expected: int) -> None:
+    assert bulk._next_size(size, share * bulk._CHUNK_S) == expected

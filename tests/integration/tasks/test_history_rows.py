@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import insert, select, text
 
 from archive import db
-from tasks import history, store
+from tasks import history, store, taking
 from tasks.history import History
 from tasks.state import Event, Status
 from tasks.store import By, Target
@@ -29,7 +29,7 @@ def of_task(task_id: int) -> list[history.Transition]:
 
 def cancel_all(by: By = factories.BY) -> None:
     with db.transaction() as session:
-        store.cancel(session, store.take(session, [], 0, 1000), by)
+        store.cancel(session, taking.take(session, [], 0, 1000), by)
 
 
 def test_life_of_a_task_is_read_from_its_history() -> None:
@@ -107,7 +107,7 @@ def test_tasks_of_different_statuses_have_rows_of_their_own() -> None:
 def test_task_between_the_tasks_of_a_bulk_row_is_not_in_it() -> None:
     first, between, last = factories.insert(3)
     with db.transaction() as session:
-        taken = [task for task in store.take(session, [], 0, 10) if task.id != between.id]
+        taken = [task for task in taking.take(session, [], 0, 10) if task.id != between.id]
         store.cancel(session, taken, factories.BY)
 
     assert [event for _, event, _ in factories.arrows_of(between.id)] == [Event.CREATE]
@@ -118,7 +118,7 @@ def test_task_between_the_tasks_of_a_bulk_row_is_not_in_it() -> None:
 def test_history_of_a_deleted_task_stays() -> None:
     tasks = factories.insert(2)
     with db.transaction() as session:
-        store.delete_tasks(session, store.take(session, [], 0, 10), factories.BY)
+        store.delete_tasks(session, taking.take(session, [], 0, 10), factories.BY)
 
     for task in tasks:
         assert factories.arrows_of(task.id)[-1] == (Status.SCHEDULED, Event.DELETE, None)

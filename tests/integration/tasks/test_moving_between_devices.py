@@ -219,3 +219,106 @@ def test_exporter_that_reads_no_files_runs_anywhere() -> None:
     factories.insert(exporter_id="Noop", study_uid="1.2.2")
 
     assert operations.reschedule(ALL, Change(devices=("archive-b",)), BY).count == 1
+
+
+def peers_too(device: Device) -> Device:
+    """Return a device with the queues of kinds that speak with others, and a connection."""
+    return replace(device, queues={name: Queue(name) for name in ("Retrieve", "DiffTasks", "StgVerTasks", "Export")})
+
+
+@pytest.mark.parametrize(
+    ("kind", "queue", "destination", "becomes"),
+    [
+        ("RETRIEVE", "Retrieve", "ARCHIVE_A", "ARCHIVE_B"),
+        ("RETRIEVE", "Retrieve", "ELSEWHERE", "ELSEWHERE"),
+        ("DIFF", "DiffTasks", "ARCHIVE_A", "ARCHIVE_A"),
+        ("STGVER", "StgVerTasks", None, None),
+    ],
+)
+def test_new_local_ae_takes_the_place_of_the_old_one(
+    kind: str, queue: str, destination: str | None, becomes: str | None
+) -> None:
+    factories.use_cluster(*(peers_too(factories.device(name)) for name in AB))
+    factories.insert(
+        kind=kind, queue=queue, exporter_id=None, local_aet="ARCHIVE_A", remote_aet="PACS", destination_aet=destination
+    )
+    to_b = Change(devices=("archive-b",))
+
+    without = operations.reschedule(ALL, to_b, BY)
+    with_it = operations.reschedule(ALL, replace(to_b, local_aet="ARCHIVE_B"), BY)
+
+    assert list(without.refusals) == [
+        "No such Application Entity{dicomAETitle=ARCHIVE_A} on new device{name=archive-b}"
+    ]
+    assert with_it.count == 1
+    [task] = factories.views()
+    assert (task.device, task.local_aet, task.remote_aet, task.destination_aet) == (
+        "archive-b", "ARCHIVE_B", "PACS", becomes,
+    )  # fmt: skip
+
+
+def test_task_without_a_local_ae_among_its_kind_stays_as_it_was_when_it_is_run_again() -> None:
+    factories.use_cluster(*(peers_too(factories.device(name)) for name in AB))
+    factories.insert(kind="RETRIEVE", queue="Retrieve", exporter_id=None, local_aet="ARCFLEET", remote_aet="PACS",
+                     destination_aet="ARCFLEET")  # fmt: skip
+
+    operations.reschedule(ALL, Change(), BY)
+
+    [task] = factories.views()
+    assert (task.device, task.local_aet, task.destination_aet, task.destination) == (
+        "archive-a", "ARCFLEET", "ARCFLEET", "dicom:PACS",
+    )  # fmt: skip
+
+
+def test_new_queue_is_one_that_the_target_has() -> None:
+    both = [peers_too(factories.device(name)) for name in AB]
+    quick = replace(both[1], queues={**both[1].queues, "Quick": Queue("Quick")})
+    factories.use_cluster(both[0], quick)
+    factories.insert(kind="RETRIEVE", queue="Retrieve", exporter_id=None, local_aet="ARCFLEET", remote_aet="PACS",
+                     destination_aet="X")  # fmt: skip
+
+    with pytest.raises(InvalidError, match="No Queue configured with name:Quick"):
+        operations.reschedule(ALL, Change(devices=("archive-a",), queue="Quick"), BY)
+    operations.reschedule(ALL, Change(devices=("archive-b",), queue="Quick"), BY)
+
+    assert [(task.device, task.queue) for task in factories.views()] == [("archive-b", "Quick")]
+
+
+def test_export_takes_another_ae_and_deletion_none() -> None:
+    factories.use_cluster(*(peers_too(factories.device(name)) for name in AB))
+    factories.insert(local_aet="ARCHIVE_A")
+    factories.insert(kind="DELETE_STUDY", queue="Export", exporter_id=None)
+
+    result = operations.reschedule(ALL, Change(local_aet="ARCFLEET"), BY)
+
+    assert (result.count, result.failed) == (1, 1)
+    assert "it deletes a study and speaks to nobody" in next(iter(result.refusals))
+    assert [task.local_aet for task in factories.views()] == ["ARCFLEET", None]
+
+
+def test_deletion_whose_mark_is_gone_takes_no_turn() -> None:
+    queues = {"Export": factories.EXPORT, "DeleteStudy": Queue("DeleteStudy")}
+    factories.use_cluster(*(factories.device(name, queues=queues) for name in AB))
+    for _ in range(2):
+        factories.insert()
+        factories.insert(kind="DELETE_STUDY", queue="DeleteStudy", exporter_id=None)
+
+    result = operations.reschedule(ALL, Change(devices=AB), BY)
+
+    assert (result.count, result.failed) == (2, 2)
+    assert all("its mark does not stand any more" in reason for reason in result.refusals)
+    assert places() == ["archive-a", "archive-a", "archive-b", "archive-a"]
+
+
+@pytest.mark.usefixtures("stored")
+def test_verification_goes_only_where_the_files_are_reached() -> None:
+    current = [replace(peers_too(one), exporters={}) for one in operations.configuration.current().ours.values()]
+    factories.use_cluster(*current)
+    for study in ("1.2.1", "1.2.2"):
+        factories.insert(kind="STGVER", queue="StgVerTasks", exporter_id=None, local_aet="ARCFLEET", study_uid=study)
+
+    result = operations.reschedule(ALL, Change(devices=("archive-b",)), BY)
+
+    assert (result.count, result.failed) == (1, 1)
+    assert "it reaches no good copy of 1 objects of Study[uid=1.2.2]" in next(iter(result.refusals))
+    assert places() == ["archive-b", "archive-a"]

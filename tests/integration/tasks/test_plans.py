@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 import archive
 import tasks
 from archive import db
-from tasks import due, history, query, slots, store
+from tasks import due, history, query, slots, store, taking
 from tasks.run import Ending, Stop
 from tasks.slots import Reservation
 from tasks.state import Event
@@ -158,7 +158,7 @@ def test_single_task_and_its_history_are_found_by_indexes(many: str) -> None:
 
     def work(session: Session) -> None:
         wanted = query.TaskQuery(ids=(task.id,), kinds=("EXPORT",))
-        assert len(store.take(session, wanted.conditions(), 0, 1)) == 1
+        assert len(taking.take(session, wanted.conditions(), 0, 1)) == 1
         assert len(history.of_task(session, task.id)) == 2
 
     assert "Seq Scan on task" not in of(work)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from tasks import query, slots, store
+from tasks import query, slots, store, taking
 from tasks.run import Ending
 from tasks.state import Event, Status
 from tasks.store import By, Claimed, Report, Target
@@ -22,7 +22,7 @@ ELSEWHERE = Target("archive-b", "Export", "Noop")
 
 def changing(event: Event, task_id: int, target: Target | None = None) -> Work:
     def change(session: Session) -> int:
-        taken = store.take(session, query.TaskQuery(ids=(task_id,)).conditions(), 0, 1)
+        taken = taking.take(session, query.TaskQuery(ids=(task_id,)).conditions(), 0, 1)
         if event is Event.CANCEL:
             return store.cancel(session, taken, factories.BY)
         if event is Event.RESCHEDULE:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from archive import db
 from config.device import Queue
-from tasks import due, slots, store
+from tasks import due, slots, store, taking
 from tasks.run import Ending
 from tasks.slots import Reservation
 from tasks.state import Event
@@ -113,7 +113,7 @@ def test_locked_task_is_passed_over_and_not_waited_for() -> None:
     locked, free = factories.insert(2)
 
     with db.transaction() as session:
-        store.take(session, [], locked.id - 1, 1)
+        taking.take(session, [], locked.id - 1, 1)
         assert reserved_ids(number=2) == [free.id]
 
 

@@ -8,9 +8,11 @@ import pytest
 from fastapi import Request
 
 from api.answers import BadRequest, NotFound
-from api.rest import filters, parameters
+from api.rest import filters, parameters, scope
 from api.rest.export import SHAPE
+from api.rest.kinds import retrieve
 from api.rest.parameters import Given, Parameter, flag
+from tasks.query import TaskQuery
 
 KNOWN = (Parameter("ExporterID", "", repeatable=True), Parameter("batchID", ""), flag("dryrun", ""))
 
@@ -59,11 +61,35 @@ def test_number_out_of_bounds_is_refused(text: str) -> None:
 def test_what_is_tolerated_is_no_filter() -> None:
     given = Given({"status": ["*"], "dicomDeviceName": ["*"], "newDeviceName": ["archive-b"]})
 
-    wanted = filters.task_query(given, SHAPE, UTC)
+    base = TaskQuery(kinds=("EXPORT",))
 
-    assert wanted.is_unfiltered
+    wanted = filters.task_query(given, base, SHAPE.filters, UTC)
+
+    assert wanted == base
     with pytest.raises(BadRequest, match="all=true"):
-        filters.refuse_all(wanted, given, filters.of_shape(SHAPE))
+        filters.refuse_all(wanted, given, filters.of_scope(scope.of_kind(SHAPE)), base)
+
+
+def test_queue_is_a_filter_where_it_is_not_the_path() -> None:
+    given = Given({"dcmQueueName": ["Retrieve"]})
+    base = TaskQuery(kinds=("RETRIEVE",))
+
+    wanted = filters.task_query(given, base, retrieve.SHAPE.filters, UTC)
+
+    assert wanted.queues == ("Retrieve",)
+    filters.refuse_all(wanted, given, filters.of_scope(scope.of_kind(retrieve.SHAPE)), base)
+
+
+@pytest.mark.parametrize(
+    ("after", "order"),
+    [("x", None), ("updatedTime.1.2", None), ("-updatedTime.1.2", "createdTime"), ("-updatedTime.1", None),
+     ("-updatedTime.-1.2", None), ("-updatedTime.1.2.3", None), ("-updatedTime.٣.2", None)],
+)  # fmt: skip
+def test_place_that_no_answer_named_is_refused(after: str, order: str | None) -> None:
+    given = Given({"after": [after], **({"orderby": [order]} if order else {})})
+
+    with pytest.raises(BadRequest, match=f"after={after}"):
+        filters.page(given)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.0", "x", str(2**63), "٣"])

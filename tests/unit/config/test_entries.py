@@ -126,6 +126,15 @@ def test_named_devices_are_ours_without_the_mark() -> None:
     assert "archive-a" in entries.read(found, ["archive-a"]).cluster.ours
 
 
+def test_marked_device_of_another_cluster_is_foreign() -> None:
+    found = changed(A, arcClusterName=["north"])
+
+    assert list(entries.read(found).cluster.ours) == ["archive-b"]
+    assert list(entries.read(found, cluster_name="north").cluster.ours) == ["archive-a"]
+    assert list(entries.read(found, ["archive-b"], "north").cluster.ours) == ["archive-a", "archive-b"]
+    assert entries.read(found).cluster.devices["archive-a"].is_archive
+
+
 def test_unknown_named_device_is_an_error() -> None:
     (finding,) = entries.read(sample(), ["archive-c"]).findings
 

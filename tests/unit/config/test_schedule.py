@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.schedule import Schedule
@@ -110,3 +110,74 @@ def test_hour_that_the_clock_skips_opens_a_week_later() -> None:
     opens = schedule.next_open(datetime(2026, 3, 29, 1, 30, tzinfo=VIENNA))
 
     assert opens == datetime(2026, 4, 5, 2, tzinfo=VIENNA)
+
+
+# --- changes of the clock
+
+QUARTER = timedelta(minutes=15)
+#: Changes of an hour north and south of the equator, of half an hour, none; offsets that are no whole hours.
+ZONES = ["Europe/Vienna", "America/New_York", "America/Santiago", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"]
+#: Within a day of a change of the clock in one of them, of each direction, and any other time.
+CHANGES = [
+    datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC), datetime(2026, 3, 8, 7, tzinfo=UTC),
+    datetime(2026, 11, 1, 6, tzinfo=UTC), datetime(2026, 4, 5, 3, tzinfo=UTC), datetime(2026, 9, 6, 4, tzinfo=UTC),
+    datetime(2026, 4, 4, 15, tzinfo=UTC), datetime(2026, 10, 3, 15, 30, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC),
+]  # fmt: skip
+
+near_changes = st.builds(
+    lambda change, quarters: change + quarters * QUARTER, st.sampled_from(CHANGES), st.integers(-150, 150)
+)
+wrapping = st.builds(
+    lambda first, length, days: Schedule(frozenset((first + n) % 24 for n in range(length)), days),
+    st.integers(0, 23), st.integers(1, 12), st.frozensets(st.integers(0, 6), min_size=1, max_size=3),
+)  # fmt: skip
+
+
+def first_open(schedule: Schedule, now: datetime, zone: ZoneInfo) -> datetime:
+    """Return when the window opens by trying every quarter of an hour, by the clock that everybody has: UTC."""
+    at = now
+    while not schedule.contains(at.astimezone(zone)):
+        at += QUARTER
+    return at
+
+
+@given(st.one_of(schedules, wrapping), near_changes, st.sampled_from(ZONES))
+@settings(deadline=None, max_examples=400)
+def test_window_opens_when_the_wall_clock_is_in_it_whatever_the_clock_does(
+    schedule: Schedule, now: datetime, name: str
+) -> None:
+    zone = ZoneInfo(name)
+
+    opens = schedule.next_open(now.astimezone(zone)).astimezone(UTC)
+
+    assert opens == first_open(schedule, now, zone)
+
+
+@given(wrapping, near_changes, st.sampled_from(ZONES))
+@settings(deadline=None)
+def test_window_is_open_exactly_at_its_hours_and_days_of_the_wall_clock(
+    schedule: Schedule, now: datetime, name: str
+) -> None:
+    local = now.astimezone(ZoneInfo(name))
+
+    is_open = schedule.contains(local)
+
+    assert is_open == (int(f"{local:%H}") in schedule.hours and int(f"{local:%w}") in schedule.days)
+
+
+def test_hour_that_comes_twice_is_open_twice() -> None:
+    schedule = Schedule.parse("hour=2")
+    night = datetime(2026, 10, 25, tzinfo=UTC)
+
+    hours = [schedule.contains((night + timedelta(hours=n)).astimezone(VIENNA)) for n in range(4)]
+
+    assert hours == [True, True, False, False]
+
+
+def test_night_that_loses_an_hour_opens_at_the_one_that_follows() -> None:
+    schedule = Schedule.parse("hour=2-4 dayOfWeek=0")
+
+    opens = schedule.next_open(datetime(2026, 3, 29, 1, 30, tzinfo=VIENNA))
+
+    assert opens.astimezone(UTC) == datetime(2026, 3, 29, 1, tzinfo=UTC)
+    assert opens.hour == 3

@@ -29,6 +29,7 @@ def kind_class(*, without: str | None = None, doc: str | None = "Do something.",
         "slug": slug,
         "reads_files": False,
         "is_housekeeping": False,
+        "queue": "Other",
         "validate": lambda self, new, device: new,
         "target_on": lambda self, device, task, exporter_id, queue: None,
         "process": lambda self, task, work: None,
@@ -68,7 +69,9 @@ def test_second_kind_of_a_slug_is_refused() -> None:
         registry.kind_of("OTHER")
 
 
-@pytest.mark.parametrize("member", ["slug", "reads_files", "is_housekeeping", "validate", "target_on", "process"])
+@pytest.mark.parametrize(
+    "member", ["slug", "reads_files", "is_housekeeping", "queue", "validate", "target_on", "process"]
+)
 def test_kind_that_lacks_a_member_is_refused_and_the_member_named(member: str) -> None:
     with pytest.raises(TypeError, match=rf"kind OTHER \(Other\) lacks {member}$"):
         registry.task_kind("OTHER")(kind_class(without=member))
@@ -81,7 +84,7 @@ def test_kind_without_a_docstring_is_refused() -> None:
 
 def test_unknown_kind_is_named_with_the_known_ones() -> None:
     with pytest.raises(
-        UnknownKindError, match="no kind of task is called 'IMPORT'; known are DELETE_STUDY, EXPORT"
+        UnknownKindError, match="no kind of task is called 'IMPORT'; known are DELETE_STUDY, DIFF, EXPORT"
     ) as refused:
         registry.kind_of("IMPORT")
 

@@ -30,6 +30,7 @@ SET: dict[str, Any] = {
     "created": (WHEN, None),
     "updated": (None, WHEN),
     "requester_user": "anna",
+    "params": (("checkMissing", True),),
 }
 
 FROM_PATH = {"kinds", "queues"}

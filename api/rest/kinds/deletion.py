@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from api.rest import shape
+from api.rest import documents, shape
 from api.rest.parameters import Parameter
-from api.rest.shape import Cell, Filter, Shape
+from api.rest.shape import BatchShape, Cell, Filter, Shape
 from tasks.marks import KIND
 from tasks.record import TaskView
 
@@ -37,11 +37,13 @@ SHAPE = shape.register(
         slug="deletion",
         filters=(Filter(Parameter("StudyInstanceUID", "Study that is deleted."), "study_uid"),),
         fields=_fields,
+        properties=dict.fromkeys(("StudyInstanceUID", *_OWN), documents.TEXT),
         columns=(
             "taskID", "createdTime", "updatedTime", "StudyInstanceUID", *_OWN, "batchID", "dicomDeviceName",
             "scheduledTime", "status", "queue", "failures", "processingStartTime", "processingEndTime",
             "errorMessage", "outcomeMessage",
         ),
         cells={name: _cell(name) for name in _OWN},
+        batch=BatchShape(),
     )
 )  # fmt: skip
