@@ -19,6 +19,7 @@ _LOCAL = {"local_aet": "LocalAET"}
 
 #: Option -> query parameter, of every kind.
 _COMMON = {
+    "task_id": "taskID",
     "device": "dicomDeviceName",
     "status": "status",
     "batch": "batchID",
@@ -58,6 +59,8 @@ _OPTIONS = (
     click.option("--updated", metavar="A-B", help="Time of the last change."),
 )
 _QUEUE = click.option("--queue", help="Tasks of every kind of this queue; with --kind retrieve a filter.")
+
+id_option = click.option("--id", "task_id", multiple=True, help="Id of a task.")
 
 kind_option = click.option(
     "--kind", default="export", show_default=True, help=f"Kind of the tasks: {', '.join(KINDS)}."
