@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import click
 from rich.text import Text
 
 from api.cli import connection, task_changes, task_creation, task_findings
 from api.cli.connection import connected
-from api.cli.task_options import Filters, filtered, id_option, kind_option
+from api.cli.task_options import Filters, filtered, id_option, kind_option, queue_option
 from tasks.state import Status
 
 _STYLES = {
@@ -103,15 +104,16 @@ def count(kind: str, url: str | None, token_file: Any, *, by_status: bool, as_js
 @task.command()
 @click.argument("task_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@queue_option
 @kind_option
 @connection.options
-def show(task_id: str, kind: str, url: str | None, token_file: Any, *, as_json: bool) -> None:
+def show(task_id: str, url: str | None, token_file: Any, *, as_json: bool, **place: Any) -> None:
     """Show all of one task.
 
     Example: arcfleet task show 42
     """
     with connected(url, token_file) as client:
-        found = client.call("GET", f"/monitor/{kind}/{task_id}").json()
+        found = client.call("GET", f"{_path_of(task_id, place)}").json()
     if as_json:
         connection.show_json(found)
         return
@@ -125,15 +127,16 @@ def show(task_id: str, kind: str, url: str | None, token_file: Any, *, as_json: 
 @task.command()
 @click.argument("task_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@queue_option
 @kind_option
 @connection.options
-def history(task_id: str, kind: str, url: str | None, token_file: Any, *, as_json: bool) -> None:
+def history(task_id: str, url: str | None, token_file: Any, *, as_json: bool, **place: Any) -> None:
     """Show what happened to a task, oldest first; to a deleted one too.
 
     Example: arcfleet task history 42
     """
     with connected(url, token_file) as client:
-        found = client.call("GET", f"/monitor/{kind}/{task_id}/history").json()
+        found = client.call("GET", f"{_path_of(task_id, place)}/history").json()
     if as_json:
         connection.show_json(found)
         return
@@ -155,15 +158,16 @@ def history(task_id: str, kind: str, url: str | None, token_file: Any, *, as_jso
 @task.command()
 @click.argument("task_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@queue_option
 @kind_option
 @connection.options
-def explain(task_id: str, kind: str, url: str | None, token_file: Any, *, as_json: bool) -> None:
+def explain(task_id: str, url: str | None, token_file: Any, *, as_json: bool, **place: Any) -> None:
     """Say why a task does not run now.
 
     Example: arcfleet task explain 42
     """
     with connected(url, token_file) as client:
-        found = client.call("GET", f"/monitor/{kind}/{task_id}/explain").json()
+        found = client.call("GET", f"{_path_of(task_id, place)}/explain").json()
     if as_json:
         connection.show_json(found)
         return
@@ -209,6 +213,10 @@ def batches(kind: str, url: str | None, token_file: Any, *, as_json: bool, limit
             *(connection.short(one.get(f"{name}Range", [None])[-1]) for name in ("scheduledTime", "updatedTime")),
         )
     connection.show(rows)
+
+
+def _path_of(task_id: str, place: dict[str, Any]) -> str:
+    return f"{Filters(place, place['kind']).path}/{quote(task_id, safe='')}"
 
 
 def _last_message(task: dict[str, Any]) -> str:

@@ -67,6 +67,9 @@ kind_option = click.option(
 )
 
 
+queue_option = click.option("--queue", help="Queue that the task is in, instead of its kind.")
+
+
 @dataclass(frozen=True, slots=True)
 class Filters:
     """What the filter options say, and to which services."""

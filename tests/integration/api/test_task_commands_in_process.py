@@ -93,7 +93,11 @@ def test_task_of_any_kind_is_changed_by_id_through_its_queue() -> None:
     as_export = run(task, "cancel", str(made.id))
     elsewhere = run(task, "cancel", str(made.id), "--queue", "Export")
     ok(task, "cancel", str(made.id), "--queue", "HL7Send")
+    shown = json.loads(ok(task, "show", str(made.id), "--queue", "HL7Send", "--json").stdout)
 
+    assert (shown["type"], shown["status"]) == ("HL7", "CANCELED")
+    assert "cancel" in ok(task, "history", str(made.id), "--queue", "HL7Send").stdout
+    assert "CANCELED" in ok(task, "explain", str(made.id), "--queue", "HL7Send").stdout
     assert "No such Task" in as_export.stderr
     assert "No such Task" in elsewhere.stderr
     assert factories.status_of(made.id) is Status.CANCELED
