@@ -1,6 +1,6 @@
-"""A process that changes all exports in one operation: `python -m tests.lab.bulk_caller OPERATION EVENT`.
+"""A process that changes all exports in one operation: `python -m tests.lab.bulk_caller OPERATION [EVENT]`.
 
-The event is that of the history: reschedule (to archive-b), cancel or delete.
+The event is that of the history: reschedule (to archive-b, also if none is said), cancel or delete.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ def main() -> None:
     by = By(ACTOR, operation_id=sys.argv[1])
     # No filter by status: only the operation keeps a task from being changed twice.
     exports = TaskQuery(kinds=("EXPORT",))
-    match Event(sys.argv[2]):
+    match Event(sys.argv[2] if len(sys.argv) > 2 else "reschedule"):
         case Event.RESCHEDULE:
-            result = operations.reschedule(exports, Change(devices=("archive-b",)), by)
+            done, result = "moved", operations.reschedule(exports, Change(devices=("archive-b",)), by)
         case Event.CANCEL:
-            result = operations.cancel(exports, by)
+            done, result = "canceled", operations.cancel(exports, by)
         case Event.DELETE:
-            result = operations.delete(exports, by)
+            done, result = "deleted", operations.delete(exports, by)
         case other:
             raise SystemExit(f"{other}: expected reschedule, cancel or delete")
-    print(f"changed {result.count}, refused {result.failed}", file=sys.stderr, flush=True)
+    print(f"{done} {result.count}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
