@@ -187,8 +187,11 @@ def reschedule(
 
     def step(session: Session, groups: list[Alike], operation: By, before: BulkResult) -> BulkResult:
         result = BulkResult()
-        able = _with_standing_marks(session, Event.RESCHEDULE, groups, result, lock=not dry_run)
-        moves = mover.assign(session, able, turn=before.count)
+        moves = mover.assign(session, groups, turn=before.count)
+        going = [group for group, _ in moves.accepted]
+        standing = _with_standing_marks(session, Event.RESCHEDULE, going, result, lock=not dry_run)
+        if result.failed:  # who is refused takes no turn
+            moves.accepted = mover.assign(session, standing, turn=before.count).accepted
         for reason, task_ids in moves.refused:
             result.refuse_each(reason, task_ids)
         for group, target in moves.accepted:

@@ -23,9 +23,7 @@ from tasks.creating import Subject
 
 _SUFFIX = "/export/dicom:{dest}"
 _PARAMETERS = (
-    Parameter(
-        "dcmQueueName", "Queue of the tasks; absent: the usual one, and the answer to one task is its end."
-    ),
+    Parameter("dcmQueueName", "Queue of the tasks; absent: the usual one, and the answer to one task is its end."),
     Parameter("priority", "Of the C-MOVE: 0 medium, 1 high, 2 low.", {"type": "integer", "minimum": 0, "maximum": 2}),
 )
 

@@ -296,6 +296,20 @@ def test_export_takes_another_ae_and_deletion_none() -> None:
     assert [task.local_aet for task in factories.views()] == ["ARCFLEET", None]
 
 
+def test_deletion_whose_mark_is_gone_takes_no_turn() -> None:
+    queues = {"Export": factories.EXPORT, "DeleteStudy": Queue("DeleteStudy")}
+    factories.use_cluster(*(factories.device(name, queues=queues) for name in AB))
+    for _ in range(2):
+        factories.insert()
+        factories.insert(kind="DELETE_STUDY", queue="DeleteStudy", exporter_id=None)
+
+    result = operations.reschedule(ALL, Change(devices=AB), BY)
+
+    assert (result.count, result.failed) == (2, 2)
+    assert all("its mark does not stand any more" in reason for reason in result.refusals)
+    assert places() == ["archive-a", "archive-a", "archive-b", "archive-a"]
+
+
 @pytest.mark.usefixtures("stored")
 def test_verification_goes_only_where_the_files_are_reached() -> None:
     current = [replace(peers_too(one), exporters={}) for one in operations.configuration.current().ours.values()]
