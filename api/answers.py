@@ -135,6 +135,8 @@ class Verdict:
     headers: Mapping[str, str] = field(default_factory=dict)
     #: Beside the message.
     more: Mapping[str, str] = field(default_factory=dict)
+    #: What was expected, if the message does not say it: clients know that by heart.
+    hint: str = ""
 
 
 def of_error(request: Request, error: Exception) -> Response:
@@ -146,7 +148,8 @@ def of_error(request: Request, error: Exception) -> Response:
             found = Verdict(HTTPStatus.BAD_REQUEST, _described(error))
         case _:
             found = judge(error, f"{request.method} {request.url.path}", request.app.state.database_probe)
-    return failure(request, int(found.status), found.message, dict(found.headers), **found.more)
+    made = failure(request, int(found.status), found.message, dict(found.headers), **found.more)
+    return warned(made, [found.hint] if found.hint else [])
 
 
 def judge(error: Exception, where: str, database: Probe) -> Verdict:
@@ -165,7 +168,7 @@ def judge(error: Exception, where: str, database: Probe) -> Verdict:
         case ConflictError():
             return Verdict(HTTPStatus.CONFLICT, str(error))
         case InvalidError():
-            return Verdict(HTTPStatus.BAD_REQUEST, str(error))
+            return Verdict(HTTPStatus.BAD_REQUEST, str(error), hint=error.hint)
         case AwayError():
             return _away(str(error))
         case _ if isinstance(error, db.OUTAGES):

@@ -20,6 +20,7 @@ from api.gate import Gate
 from api.rest import (
     cluster,
     destinations,
+    device_pauses,
     devices,
     directory,
     events,
@@ -101,6 +102,7 @@ def _include(made: FastAPI) -> None:
         directory.router,
         destinations.router,
         devices.router,
+        device_pauses.router,
         file_systems.router,
         intake.router,
     )

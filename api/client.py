@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
@@ -23,6 +24,9 @@ from workers import dispatch
 from workers.app import app as celery_app
 
 Parameters = Sequence[tuple[str, str]]
+
+#: RFC 9111 5.5: code, who warns, text.
+_HINT = re.compile(r'299 arcfleet "([^"]*)"')
 
 _CONNECT_S = 5.0
 #: Seconds that sending may take before this process ends; a broker that is away costs about 1 s.
@@ -67,6 +71,18 @@ class Client:
         """
         return cls(_Remote(url, token))
 
+    def elsewhere(self, url: str) -> Client:
+        """Return a client of another server, with the same token.
+
+        Args:
+            url: of the server, with `/dcm4chee-arc`.
+
+        Raises:
+            AnswerError: it is no URL.
+        """
+        token = self._transport.token if isinstance(self._transport, _Remote) else None
+        return Client.remote(url, token)
+
     @classmethod
     def local(cls, account: Caller | None = None) -> Client:
         """Return a client of the application within this process, by default as the account of the machine."""
@@ -104,7 +120,7 @@ class Client:
         if answer.status_code >= HTTPStatus.BAD_REQUEST and not (
             answer.status_code == HTTPStatus.CONFLICT and "failed" in _object(answer.text)
         ):
-            raise AnswerError(_message(answer.text, answer.status_code), answer.status_code)
+            raise AnswerError(_message(answer), answer.status_code)
         return answer
 
     def download(self, path: str, parameters: Parameters, accept: str) -> Iterator[str]:
@@ -122,6 +138,7 @@ class _Remote:
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise AnswerError(f"--url {url}: expected http://HOST:PORT or https://HOST:PORT")
         self._url = url.rstrip("/").removesuffix(BASE)
+        self.token = token
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {token}"} if token else {},
             # A bulk call may take long; a server that is away is found at once.
@@ -143,7 +160,8 @@ class _Remote:
         try:
             with self._http.stream("GET", self._url + url, params=list(parameters), headers=headers) as answer:
                 if answer.status_code != HTTPStatus.OK:
-                    raise AnswerError(_message(answer.read().decode(), answer.status_code), answer.status_code)
+                    answer.read()
+                    raise AnswerError(_message(answer), answer.status_code)
                 yield from answer.iter_text()
         except httpx.TransportError as error:
             raise AnswerError(f"{self._url}: the answer broke off: {error}") from error
@@ -175,7 +193,7 @@ class _Local:
     def download(self, url: str, parameters: Parameters, headers: dict[str, str]) -> Iterator[str]:
         answer = self.request("GET", url, parameters, headers)
         if answer.status_code != HTTPStatus.OK:
-            raise AnswerError(_message(answer.text, answer.status_code), answer.status_code)
+            raise AnswerError(_message(answer), answer.status_code)
         yield answer.text
 
     def close(self) -> None:
@@ -194,9 +212,12 @@ def own_account() -> Caller:
     return Caller(name, Role.ADMIN, socket.gethostname())
 
 
-def _message(text: str, status: int) -> str:
-    said = _object(text).get("errorMessage")
-    return str(said) if said else f"HTTP status {status}"
+def _message(answer: httpx.Response) -> str:
+    said = _object(answer.text).get("errorMessage")
+    if not said:
+        return f"HTTP status {answer.status_code}"
+    # What was expected, where the text is that of the original.
+    return ", ".join([str(said), *_HINT.findall(answer.headers.get("warning", ""))])
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ _SAME = """
 """
 _BARE: Mapping[str, tuple[str, str]] = {
     "reschedule": ("FAILED", _SAME),
-    "cancel": ("SCHEDULED", "UPDATE task SET status = 'CANCELED', ended_time = now(), updated_time = now()"),
+    "cancel": ("SCHEDULED", "UPDATE task SET status = 'CANCELED', updated_time = now()"),
     "delete": ("FAILED", "DELETE FROM task"),
 }
 _CALLS = {

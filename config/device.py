@@ -233,7 +233,7 @@ class Device:
     failover_after: timedelta | None = None
     #: How often finished tasks are purged (dcmPurgeQueueMessagePollingInterval); None: never.
     purge_interval: timedelta | None = None
-    #: How many tasks one transaction of a bulk call may touch at first (dcmTaskFetchSize).
+    #: Kept for the original (dcmTaskFetchSize); the size of a bulk step follows from its speed here.
     task_fetch_size: int = 100
     #: Tasks that one query may make at most (dcmQueryMaxNumberOfResults); 0: any number.
     query_max_results: int = 0

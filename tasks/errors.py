@@ -18,7 +18,14 @@ class ConflictError(TaskError):
 
 
 class InvalidError(TaskError):
-    """A parameter has a value that cannot be used; the message names it and what was expected."""
+    """A parameter has a value that cannot be used; the message names it and what was expected.
+
+    Where clients know the message by heart, what was expected is the hint.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class UnknownKindError(InvalidError):

@@ -190,11 +190,11 @@ def _cannot_reach(device_name: str, lacking: Unreachable) -> str:
 def _target_device(cluster: Cluster, name: str) -> Device:
     device = cluster.devices.get(name)
     if device is None:
-        raise InvalidError(f"Unknown Device: {name}, expected one of {', '.join(cluster.ours)}")
+        raise InvalidError(f"Unknown Device: {name}", hint=f"expected one of {', '.join(cluster.ours)}")
     if not device.is_ours and not device.is_archive:
         raise InvalidError(
-            f"No <class ArchiveDeviceExtension> configured for Device: {name}: it is no archive, "
-            f"expected one of {', '.join(cluster.ours)}"
+            f"No <class ArchiveDeviceExtension> configured for Device: {name}",
+            hint=f"it is no archive, expected one of {', '.join(cluster.ours)}",
         )
     if not device.is_ours:
         raise ConflictError(

@@ -299,9 +299,11 @@ def cancel_alike(session: Session, groups: Sequence[Alike], by: By, *, outcome: 
         OvertakenError: somebody changed one of them; roll back, take them with a lock and try again.
     """
     marks.clear(session, marks.deleting_alike(groups))
-    values = {"ended_time": func.now(), **({"outcome_message": outcome} if outcome else {})}
+    values = {"outcome_message": outcome} if outcome else {}
     for group in groups:
-        _write(session, group, Event.CANCEL, values)
+        # Nothing has ended of a task that did not run; the report of a run that is canceled changes its task no more.
+        ended = {"ended_time": func.now()} if group.sort.status is Status.IN_PROCESS else {}
+        _write(session, group, Event.CANCEL, values | ended)
     return _follow(session, [(group, group.sort.device) for group in groups], Event.CANCEL, Stop.CANCEL, by)
 
 

@@ -9,8 +9,9 @@ from urllib.parse import quote
 import click
 from rich.text import Text
 
-from api.cli import connection
+from api.cli import connection, task_changes
 from api.cli.connection import connected
+from api.cli.task_changes import Manner
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,7 +25,7 @@ def device() -> None:
 
 
 def _pausing(command: F) -> F:
-    command = click.option("--until", help="End, yyyyMMddHHmmss in the device's time zone.")(command)
+    command = click.option("--until", help="End, yyyyMMddHHmmss in ARCFLEET_TIMEZONE.")(command)
     command = click.option("--why", help="Shown to whoever wonders.")(command)
     command = click.option("--queue", help="One queue of the device; absent: all.")(command)
     return click.argument("name")(connection.options(command))
@@ -103,15 +104,27 @@ def pause(name: str, **given: Any) -> None:
 
 @device.command()
 @_pausing
-def drain(name: str, **given: Any) -> None:
-    """Let a device finish what runs and take nothing new.
+@click.option("--move-to", multiple=True, help="Device that waiting tasks move to; several take turns. Else they stay.")
+@click.option("--dry-run", is_flag=True, help="Say what would be moved; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask before tasks are moved.")
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON of the service, of what was moved.")
+def drain(name: str, move_to: tuple[str, ...], **given: Any) -> None:
+    """Let a device finish what runs and take nothing new; with --move-to its waiting tasks move, with their times.
 
-    Waiting tasks stay; to move them: arcfleet task reschedule --device NAME --status waiting --new-device OTHER
-    --keep-scheduled-time
-
-    Example: arcfleet device drain archive-a --why "goes out of service"
+    Example: arcfleet device drain archive-a --move-to archive-b --why "goes out of service"
     """
-    _change(name, "drain", "drained", given)
+    if not move_to:
+        if given["dry_run"]:
+            raise click.UsageError("--dry-run: expected --move-to with it")
+        _change(name, "drain", "drained", given)
+        return
+    service = ("POST", f"/devices/{quote(name, safe='')}/drain")
+    parameters = [*_parameters(given), *(("newDeviceName", target) for target in move_to)]
+    with connected(given["url"], given["token_file"]) as client:
+        code = task_changes.change_many(client, service, parameters, Manner.of(given, "moved"))
+    if not given["dry_run"] and not given["as_json"]:
+        click.echo(_said(name, "drained", given))
+    click.get_current_context().exit(code)
 
 
 @device.command()
@@ -135,12 +148,19 @@ def _failover(told: dict[str, Any]) -> str:
 
 
 def _change(name: str, what: str, done: str, given: dict[str, Any]) -> None:
-    names = {"queue": "dcmQueueName", "why": "why", "until": "until"}
-    parameters = [(names[option], given[option]) for option in names if given.get(option) is not None]
     with connected(given["url"], given["token_file"]) as client:
-        client.call("POST", f"/devices/{quote(name, safe='')}/{what}", parameters)
+        client.call("POST", f"/devices/{quote(name, safe='')}/{what}", _parameters(given))
+    click.echo(_said(name, done, given))
+
+
+def _parameters(given: dict[str, Any]) -> list[tuple[str, str]]:
+    names = {"queue": "dcmQueueName", "why": "why", "until": "until"}
+    return [(names[option], given[option]) for option in names if given.get(option) is not None]
+
+
+def _said(name: str, done: str, given: dict[str, Any]) -> str:
     queue = f"Queue {given['queue']} of device" if given["queue"] else "Device"
-    click.echo(f"{queue} {name} is {done}")
+    return f"{queue} {name} is {done}"
 
 
 def _paused(pause: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ COMMANDS = {
     "flower": "api.cli.flower:flower",
     "health": "api.cli.health:health",
     "task": "api.cli.task:task",
+    "operation": "api.cli.operation:operation",
     "device": "api.cli.device:device",
     "destination": "api.cli.destination:destination",
     "fs": "api.cli.fs:fs",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import click
 from rich.text import Text
 
-from api.cli import connection, task_changes, task_creation
+from api.cli import connection, task_changes, task_creation, task_findings
 from api.cli.connection import connected
-from api.cli.task_options import Filters, filtered, kind_option
+from api.cli.task_options import Filters, filtered, id_option, kind_option, queue_option
 from tasks.state import Status
 
 _STYLES = {
@@ -31,11 +32,13 @@ def task() -> None:
 
 _MAKING = (task_creation.export, task_creation.retrieve, task_creation.diff, task_creation.verify)
 _CHANGING = (task_changes.cancel, task_changes.reschedule, task_changes.delete)
-for _command in (*_MAKING, *_CHANGING):
+_FINDINGS = (task_findings.failures, task_findings.differences)
+for _command in (*_MAKING, *_CHANGING, *_FINDINGS):
     task.add_command(_command)
 
 
 @task.command("list")
+@id_option
 @filtered
 @click.option("--limit", type=click.IntRange(1, 99_999), help=f"Tasks at most; of a table {_SHOWN} unless told.")
 @click.option("--offset", type=click.IntRange(0, 99_999), help="Tasks to skip.")
@@ -67,11 +70,13 @@ def list_(kind: str, url: str | None, token_file: Any, *, as_json: bool, as_csv:
 
 
 @task.command()
+@id_option
 @filtered
 @click.option("--by-status", is_flag=True, help="One line a status.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @kind_option
 @connection.options
-def count(kind: str, url: str | None, token_file: Any, *, by_status: bool, **given: Any) -> None:
+def count(kind: str, url: str | None, token_file: Any, *, by_status: bool, as_json: bool, **given: Any) -> None:
     """Count tasks.
 
     Example: arcfleet task count --by-status
@@ -79,28 +84,36 @@ def count(kind: str, url: str | None, token_file: Any, *, by_status: bool, **giv
     chosen = Filters(given, kind)
     with connected(url, token_file) as client:
         if not by_status:
-            click.echo(client.call("GET", f"{chosen.path}/count", chosen.parameters()).json()["count"])
+            found = client.call("GET", f"{chosen.path}/count", chosen.parameters()).json()
+            connection.show_json(found) if as_json else click.echo(found["count"])
             return
-        rows = connection.table("status", "tasks")
         others = [(name, value) for name, value in chosen.parameters() if name != "status"]
-        for status in given["status"] or list(Status):
-            answer = client.call("GET", f"{chosen.path}/count", [*others, ("status", str(status))])
-            rows.add_row(str(status), str(answer.json()["count"]))
+        numbers = {
+            str(status): client.call("GET", f"{chosen.path}/count", [*others, ("status", str(status))]).json()["count"]
+            for status in given["status"] or list(Status)
+        }
+    if as_json:
+        connection.show_json(numbers)
+        return
+    rows = connection.table("status", "tasks")
+    for name, number in numbers.items():
+        rows.add_row(name, str(number))
     connection.show(rows)
 
 
 @task.command()
 @click.argument("task_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@queue_option
 @kind_option
 @connection.options
-def show(task_id: str, kind: str, url: str | None, token_file: Any, *, as_json: bool) -> None:
+def show(task_id: str, url: str | None, token_file: Any, *, as_json: bool, **place: Any) -> None:
     """Show all of one task.
 
     Example: arcfleet task show 42
     """
     with connected(url, token_file) as client:
-        found = client.call("GET", f"/monitor/{kind}/{task_id}").json()
+        found = client.call("GET", f"{_path_of(task_id, place)}").json()
     if as_json:
         connection.show_json(found)
         return
@@ -114,15 +127,16 @@ def show(task_id: str, kind: str, url: str | None, token_file: Any, *, as_json: 
 @task.command()
 @click.argument("task_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@queue_option
 @kind_option
 @connection.options
-def history(task_id: str, kind: str, url: str | None, token_file: Any, *, as_json: bool) -> None:
+def history(task_id: str, url: str | None, token_file: Any, *, as_json: bool, **place: Any) -> None:
     """Show what happened to a task, oldest first; to a deleted one too.
 
     Example: arcfleet task history 42
     """
     with connected(url, token_file) as client:
-        found = client.call("GET", f"/monitor/{kind}/{task_id}/history").json()
+        found = client.call("GET", f"{_path_of(task_id, place)}/history").json()
     if as_json:
         connection.show_json(found)
         return
@@ -144,15 +158,16 @@ def history(task_id: str, kind: str, url: str | None, token_file: Any, *, as_jso
 @task.command()
 @click.argument("task_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@queue_option
 @kind_option
 @connection.options
-def explain(task_id: str, kind: str, url: str | None, token_file: Any, *, as_json: bool) -> None:
+def explain(task_id: str, url: str | None, token_file: Any, *, as_json: bool, **place: Any) -> None:
     """Say why a task does not run now.
 
     Example: arcfleet task explain 42
     """
     with connected(url, token_file) as client:
-        found = client.call("GET", f"/monitor/{kind}/{task_id}/explain").json()
+        found = client.call("GET", f"{_path_of(task_id, place)}/explain").json()
     if as_json:
         connection.show_json(found)
         return
@@ -198,6 +213,10 @@ def batches(kind: str, url: str | None, token_file: Any, *, as_json: bool, limit
             *(connection.short(one.get(f"{name}Range", [None])[-1]) for name in ("scheduledTime", "updatedTime")),
         )
     connection.show(rows)
+
+
+def _path_of(task_id: str, place: dict[str, Any]) -> str:
+    return f"{Filters(place, place['kind']).path}/{quote(task_id, safe='')}"
 
 
 def _last_message(task: dict[str, Any]) -> str:

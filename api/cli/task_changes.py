@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +17,10 @@ from api.cli.task_options import Filters, filtered, kind_option
 from api.client import AnswerError, Client
 
 Parameters = list[tuple[str, str]]
+#: Method and path.
+Service = tuple[str, str]
+
+_DRY_RUN = ("dryrun", "true")
 
 _IDS = click.argument("ids", nargs=-1, metavar="[ID]...")
 _DRY = click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
@@ -40,6 +46,22 @@ class _Change:
     #: What it does to a task, for example `canceled`.
     done: str
     parameters: Parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a change of many tasks is made and told."""
+
+    #: What it does to a task, for example `canceled`.
+    done: str
+    dry_run: bool
+    yes: bool
+    as_json: bool
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], done: str) -> Manner:
+        """Return what the options say."""
+        return cls(done, given["dry_run"], given["yes"], given["as_json"])
 
 
 @click.command()
@@ -114,43 +136,74 @@ def _run(change: _Change, given: dict[str, Any]) -> None:
         raise click.UsageError("expected ids of tasks, a filter such as --device or --status, or --all")
     with connected(given["url"], given["token_file"]) as client:
         if ids and not given["dry_run"]:
-            click.get_current_context().exit(_each(client, change, ids))
+            place = Filters(given, change.kind).path
+            click.get_current_context().exit(_each(client, change, place, ids, as_json=given["as_json"]))
         # Ids are filter enough; a cancel of all statuses has to be said.
         everything = [("all", "true")] if ids or given["all_of_them"] else []
         parameters = [*chosen, *(("taskID", one) for one in ids), *everything, *change.parameters]
-        click.get_current_context().exit(_bulk(client, change, parameters, given))
+        service = (change.method, Filters(given, change.kind).path + change.path)
+        click.get_current_context().exit(change_many(client, service, parameters, Manner.of(given, change.done)))
 
 
-def _each(client: Client, change: _Change, ids: tuple[str, ...]) -> int:
+def _each(client: Client, change: _Change, place: str, ids: tuple[str, ...], *, as_json: bool) -> int:
     """Change the named tasks one by one: each that cannot be is named, the others are changed."""
-    failed = 0
+    refused: list[str] = []
     for one in ids:
-        path = f"/monitor/{change.kind}/{quote(one, safe='')}{change.path}"
         try:
-            client.call(change.method, path, change.parameters)
-            click.echo(f"Task {one} is {change.done}")
+            client.call(change.method, f"{place}/{quote(one, safe='')}{change.path}", change.parameters)
+            if not as_json:
+                click.echo(f"Task {one} is {change.done}")
         except AnswerError as error:
             if len(ids) == 1:
                 raise
-            failed += 1
-            click.echo(f"arcfleet: Task {one}: {error}", err=True)
-    return 1 if failed else 0
+            refused.append(f"Task {one}: {error}")
+            if not as_json:
+                click.echo(f"arcfleet: {refused[-1]}", err=True)
+    if as_json:
+        # As many that match are answered.
+        refusals = [{"reason": reason, "count": 1} for reason in refused]
+        connection.show_json({"count": len(ids) - len(refused), "failed": len(refused), "refusals": refusals})
+    return 1 if refused else 0
 
 
-def _bulk(client: Client, change: _Change, parameters: Parameters, given: dict[str, Any]) -> int:
-    path = Filters(given, change.kind).path + change.path
-    if given["dry_run"] or not given["yes"]:
-        planned = client.call(change.method, path, [*parameters, ("dryrun", "true")]).json()
-        if given["dry_run"]:
-            _show(planned, f"would be {change.done}", as_json=given["as_json"])
+def change_many(client: Client, service: Service, parameters: Parameters, manner: Manner) -> int:
+    """Change all tasks that match, after a look and a question, and return the exit code.
+
+    Args:
+        client: who is asked.
+        service: method and path.
+        parameters: of the query.
+        manner: how it is done.
+    """
+    if manner.dry_run or not manner.yes:
+        planned = _planned(client, service, parameters, is_wanted=manner.dry_run)
+        if manner.dry_run:
+            _show(planned, f"would be {manner.done}", as_json=manner.as_json)
             return 0
-        if planned["count"]:
-            _show(planned, f"would be {change.done}", as_json=False, err=True)
+        if planned.get("count"):
+            _show(planned, f"would be {manner.done}", as_json=False, err=True)
+        if planned.get("count") or not planned:
             asking.ask()
-    answer = client.call(change.method, path, parameters, progress.PREFER)
-    done = progress.result_of(client, answer, f"tasks {change.done}")
-    _show(done, change.done, as_json=given["as_json"])
+    answer = client.call(*service, parameters, progress.PREFER)
+    done = progress.result_of(client, answer, f"tasks {manner.done}")
+    _show(done, manner.done, as_json=manner.as_json)
     return 1 if done.get("failed") else 0
+
+
+def _planned(client: Client, service: Service, parameters: Parameters, *, is_wanted: bool) -> dict[str, Any]:
+    """Return what would be done; nothing where only a device that is not arcfleet knows, and that was not the wish."""
+    try:
+        found: dict[str, Any] = client.call(*service, [*parameters, _DRY_RUN]).json()
+    except AnswerError as error:
+        if (
+            is_wanted
+            or error.http_status != HTTPStatus.CONFLICT
+            or not str(error).startswith(f"{'='.join(_DRY_RUN)}: ")
+        ):
+            raise
+        click.echo(f"what would be done cannot be told: {error}", err=True)
+        return {}
+    return found
 
 
 def _show(result: dict[str, Any], done: str, *, as_json: bool, err: bool = False) -> None:

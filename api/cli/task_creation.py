@@ -29,7 +29,7 @@ _ENTITY = (
 )
 _COMMON = (
     click.option("--device", help="Which device of the AE title."),
-    click.option("--at", help="Earliest start, yyyyMMddHHmmss in the device's time zone."),
+    click.option("--at", help="Earliest start, yyyyMMddHHmmss in ARCFLEET_TIMEZONE."),
     click.option("--priority", help="0 to 9, higher first."),
     click.option("--batch", help="Batch that the tasks belong to."),
     click.option("--allow-duplicate", is_flag=True, help="Also if an equal task is there."),

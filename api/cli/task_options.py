@@ -19,6 +19,7 @@ _LOCAL = {"local_aet": "LocalAET"}
 
 #: Option -> query parameter, of every kind.
 _COMMON = {
+    "task_id": "taskID",
     "device": "dicomDeviceName",
     "status": "status",
     "batch": "batchID",
@@ -59,9 +60,14 @@ _OPTIONS = (
 )
 _QUEUE = click.option("--queue", help="Tasks of every kind of this queue; with --kind retrieve a filter.")
 
+id_option = click.option("--id", "task_id", multiple=True, help="Id of a task.")
+
 kind_option = click.option(
     "--kind", default="export", show_default=True, help=f"Kind of the tasks: {', '.join(KINDS)}."
 )
+
+
+queue_option = click.option("--queue", help="Queue that the task is in, instead of its kind.")
 
 
 @dataclass(frozen=True, slots=True)

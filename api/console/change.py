@@ -155,7 +155,7 @@ def _run(wish: Wish, caller: Caller, *, dry_run: bool) -> BulkResult:
 
 
 def _change(wish: Wish) -> Change:
-    return changes.change(wish.given, wish.given.one(_NEW_EXPORTER.name), wish.query.devices)
+    return changes.change(wish.given, wish.given.one(_NEW_EXPORTER.name))
 
 
 def _plain(name: str, value: str) -> tuple[str, str]:

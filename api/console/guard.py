@@ -131,11 +131,11 @@ class Guarded(RequestHandler):
             self.set_header(name, value)
         if not self._wants_page():
             self.set_header("Content-Type", "text/plain; charset=UTF-8")
-            self.finish(found.message)
+            self.finish(_in_one_line(found))
         elif found.status == HTTPStatus.UNAUTHORIZED and self.request.method == "GET":
             self.redirect(f"{LOGIN_PATH}?{urlencode({'next': self.request.uri or '/'})}")
         else:
-            self.render("archive/error.html", status=found.status, message=found.message)
+            self.render("archive/error.html", status=found.status, message=_in_one_line(found))
 
     def _judged(self, status_code: int, exc_info: object) -> Verdict:
         error = exc_info[1] if isinstance(exc_info, tuple) else None
@@ -162,3 +162,7 @@ class Guarded(RequestHandler):
         while address in trusted and passed_on and passed_on[-1].strip():
             address = passed_on.pop().strip()
         return address
+
+
+def _in_one_line(found: Verdict) -> str:
+    return f"{found.message}, {found.hint}" if found.hint else found.message

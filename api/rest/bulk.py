@@ -5,13 +5,14 @@ from __future__ import annotations
 from fastapi import Request, Response
 
 from api import answers, audit, running
-from api.rest import forwarding, operations
-from api.rest.parameters import Given, flag
+from api.rest import calls, forwarding, operations
+from api.rest.calls import Call
+from api.rest.parameters import flag
 from api.security import Caller
 from tasks import kept_operations, wish
 from tasks.wish import Wish
 
-DRY_RUN = flag("dryrun", "Answer what would be done, per device, status and reason of refusal; change nothing.")
+DRY_RUN = flag(calls.DRY_RUN, "Answer what would be done, per device, status and reason of refusal; change nothing.")
 
 PREFER = {
     "name": "Prefer",
@@ -22,7 +23,7 @@ PREFER = {
 }
 
 
-def answer(request: Request, caller: Caller, given: Given, wished: Wish) -> Response:
+def answer(call: Call) -> Response:
     """Carry out a change of many tasks, and return its answer.
 
     Raises:
@@ -30,18 +31,30 @@ def answer(request: Request, caller: Caller, given: Given, wished: Wish) -> Resp
         ConflictError: a device is not one of the cluster.
         Unreachable: the tasks are those of a foreign device, which cannot be asked.
     """
-    elsewhere = forwarding.forwarded(request, caller, given)
+    elsewhere = forwarding.forwarded(call)
     if elsewhere is not None:
         return elsewhere
-    if given.is_true("dryrun"):
-        return answers.warned(answers.preview(wish.carry_out(wished, caller.by, dry_run=True)), given.warnings)
+    if call.is_dry_run:
+        made = answers.preview(wish.carry_out(call.wished, call.caller.by, dry_run=True))
+    else:
+        made = carried_out(call.request, call.caller, call.wished)
+    return answers.warned(made, call.given.warnings)
+
+
+def carried_out(request: Request, caller: Caller, wished: Wish) -> Response:
+    """Carry out a change of many tasks of ours, or begin it as an operation if the request prefers that.
+
+    Raises:
+        InvalidError: a status, device, exporter or queue cannot be meant.
+        ConflictError: a device is not one of the cluster.
+    """
     what = f"{request.url.path}?{answers.without_token(request)}"
     if _is_async(request):
-        return answers.warned(_accepted(request, caller, what, wished), given.warnings)
+        return _accepted(request, caller, what, wished)
     with audit.recorded(caller, wished.action, what) as entry:
         result = wish.carry_out(wished, caller.by)
         entry.count, entry.failed = result.count, result.failed
-    return answers.warned(answers.bulk(result), given.warnings)
+    return answers.bulk(result)
 
 
 def _is_async(request: Request) -> bool:

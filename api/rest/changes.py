@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import tzinfo
 
 from api.answers import BadRequest
 from api.rest import times
 from api.rest.parameters import Given, Parameter, flag
 from api.rest.scope import Scope
-from archive import configuration
 from config import settings
-from tasks import circumstances
 from tasks.moving import Change
 from tasks.record import HIGHEST_PRIORITY
 
@@ -21,7 +18,7 @@ PRIORITY = Parameter(
     {"type": "integer", "minimum": 0, "maximum": HIGHEST_PRIORITY},
 )
 SCHEDULED_TIME = Parameter(
-    "scheduledTime", "Earliest start, yyyyMMddHHmmss in the device's time zone; absent: now.",
+    "scheduledTime", "Earliest start, yyyyMMddHHmmss in the server's time zone; absent: now.",
     {"type": "string", "pattern": r"^\d{14}$"},
 )  # fmt: skip
 
@@ -40,13 +37,12 @@ def of_scope(scope: Scope) -> tuple[Parameter, ...]:
     return (*RESCHEDULE, _NEW_QUEUE) if scope.has_queue else RESCHEDULE
 
 
-def change(given: Given, exporter_id: str | None, own_devices: Sequence[str]) -> Change:
+def change(given: Given, exporter_id: str | None) -> Change:
     """Return what a reschedule shall change.
 
     Args:
         given: the query parameters.
         exporter_id: the new exporter, from the path.
-        own_devices: devices of the tasks, as far as the request tells: times are on the first one's clock.
 
     Raises:
         BadRequest: a value cannot be used, or two contradict each other.
@@ -63,14 +59,23 @@ def change(given: Given, exporter_id: str | None, own_devices: Sequence[str]) ->
         exporter_id=exporter_id,
         queue=given.one("newQueueName"),
         local_aet=given.one("newLocalAET"),
-        scheduled_time=None if at is None else times.scheduled(at, zone_at([*devices, *own_devices])),
+        scheduled_time=None if at is None else times.scheduled(at, settings.current().zone()),
         keep_scheduled_time=keep,
         priority=given.number("taskPriority", 0, HIGHEST_PRIORITY),
     )
 
 
-def zone_at(devices: Sequence[str]) -> tzinfo:
-    """Return the time zone of the first device that is known; none: that of this process."""
-    known = configuration.current().devices
-    found = next((known[name] for name in devices if name in known), None)
-    return settings.current().zone() if found is None else circumstances.zone_of(found)
+def parameters_of(change: Change, zone: tzinfo) -> list[tuple[str, str]]:
+    """Return what `change` reads as this change; the exporter is in the path.
+
+    Args:
+        change: what shall be changed.
+        zone: on whose clock the scheduled time is written.
+    """
+    found = [("newDeviceName", name) for name in change.devices]
+    at = change.scheduled_time
+    found += [("scheduledTime", f"{at.astimezone(zone):%Y%m%d%H%M%S}")] if at is not None else []
+    found += [("newQueueName", change.queue)] if change.queue is not None else []
+    found += [("newLocalAET", change.local_aet)] if change.local_aet is not None else []
+    found += [("keepScheduledTime", "true")] if change.keep_scheduled_time else []
+    return found + ([("taskPriority", str(change.priority))] if change.priority is not None else [])

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from api import answers, audit
-from api.answers import BadRequest, Route
+from api import answers
+from api.answers import Route
 from api.rest import documents, parameters, times
-from api.rest.changes import SCHEDULED_TIME
 from api.rest.documents import TEXT, TIME, TRUTH, nullable, thing
 from api.rest.parameters import Given, Parameter, flag
-from api.security import Caller, Operator, Reader
+from api.security import Reader
 from archive import configuration, db
 from config import archive_service, settings
 from config.device import Device
-from tasks import circumstances, failover, pausing, slots
+from tasks import failover, pausing, slots
 from tasks.control import DEAD_AFTER, Pause, WorkerNode
 from tasks.failover import Failover
-from tasks.operations import our_device
-from tasks.pausing import Wish
 
 router = APIRouter(prefix="/devices", tags=["devices"], route_class=Route)
 
@@ -37,14 +34,6 @@ _LIST = (
 #: Workers that were seen for the last time longer ago are not listed, but for the last one of a device.
 _RECENT = timedelta(days=1)
 _MOST_WORKERS = 20
-
-_QUEUE = Parameter("dcmQueueName", "One queue of the device; absent: all.")
-_PAUSE = (
-    _QUEUE,
-    Parameter("why", "Shown to whoever wonders."),
-    Parameter("until", "End of the pause, yyyyMMddHHmmss in the device's time zone.", SCHEDULED_TIME.schema),
-)
-
 
 _PAUSED = thing(
     {"queue": TEXT, "draining": TRUTH, "who": TEXT, "why": nullable(TEXT), "since": TIME, "until": nullable(TIME)}
@@ -89,53 +78,6 @@ def devices(request: Request, _caller: Reader) -> Response:
         seen = _seen(session)
     zone = settings.current().zone()
     return answers.as_json([_listed(device, seen, zone) for device in found], warnings=given.warnings)
-
-
-@router.post("/{name}/pause", operation_id="pause_device", **documents.of(*_PAUSE, status=204))
-def pause(request: Request, caller: Operator, name: str) -> Response:
-    """Let a device, or one queue of it, take nothing new."""
-    return _pause(request, caller, name, draining=False)
-
-
-@router.post("/{name}/drain", operation_id="drain_device", **documents.of(*_PAUSE, status=204))
-def drain(request: Request, caller: Operator, name: str) -> Response:
-    """Let a device finish what runs and take nothing new; waiting tasks stay until they are moved."""
-    return _pause(request, caller, name, draining=True)
-
-
-@router.post("/{name}/resume", operation_id="resume_device", **documents.of(_QUEUE, status=204))
-def resume(request: Request, caller: Operator, name: str) -> Response:
-    """End the pauses of a device, or of one queue of it."""
-    given = parameters.read(request, (_QUEUE,))
-    device = our_device(name)
-    queue = given.one("dcmQueueName")
-    with audit.recorded(caller, "ResumeDevice", _named(device, queue)) as entry, db.transaction() as session:
-        entry.count = pausing.resume(session, device, queue)
-    return answers.empty(given.warnings)
-
-
-def _pause(request: Request, caller: Caller, name: str, *, draining: bool) -> Response:
-    given = parameters.read(request, _PAUSE)
-    device = our_device(name)
-    until = given.one("until")
-    wish = Wish(
-        who=caller.by.actor,
-        why=given.one("why"),
-        until=None if until is None else times.scheduled(until, circumstances.zone_of(device), "until"),
-        queue=given.one("dcmQueueName"),
-        draining=draining,
-    )
-    if wish.until is not None and wish.until <= datetime.now(UTC):
-        raise BadRequest(f"until={until}: expected a time that is still to come")
-    action = "DrainDevice" if draining else "PauseDevice"
-    with audit.recorded(caller, action, _named(device, wish.queue)) as entry, db.transaction() as session:
-        pausing.pause(session, device, wish)
-        entry.count = 1
-    return answers.empty(given.warnings)
-
-
-def _named(device: Device, queue: str | None) -> str:
-    return device.name if queue is None else f"{device.name}, queue {queue}"
 
 
 def _is_meant(device: Device, given: Given) -> bool:

@@ -32,6 +32,8 @@ _BY_NAME = {status.value: status for status in Status}
 _STATUSES = [*(status.value for status in Status), "waiting"]
 _RANGE = "DICOM range: A-B, A-, -B, or A alone for the whole of its precision"
 
+RANGES = ("createdTime", "updatedTime")
+
 COMMON = (
     Parameter("taskID", "Id of a task.", repeatable=True),
     Parameter("dicomDeviceName", "Device that shall run the task, or ran it last.", repeatable=True),
@@ -42,8 +44,7 @@ COMMON = (
         repeatable=True,
     ),
     Parameter("batchID", "Batch that the task was made in."),
-    Parameter("createdTime", _RANGE),
-    Parameter("updatedTime", _RANGE),
+    *(Parameter(name, _RANGE) for name in RANGES),
 )
 
 PAGE = (
@@ -105,6 +106,22 @@ def query_of(given: Given, own: Sequence[Filter], zone: tzinfo) -> TaskQuery:
         params=tuple(in_params),
         **values,
     )
+
+
+def parameters_of(wanted: TaskQuery, own: Sequence[Filter]) -> list[tuple[str, str]]:
+    """Return what `query_of` reads as this query; ids and what stands in the path are left out."""
+    found = [("dicomDeviceName", name) for name in wanted.devices]
+    found += [("status", status.value) for status in wanted.statuses]
+    found += [("batchID", wanted.batch_id)] if wanted.batch_id is not None else []
+    for name, bounds in zip(RANGES, (wanted.created, wanted.updated), strict=True):
+        found += [(name, times.as_dt_range(bounds))] if bounds != (None, None) else []
+    in_params = dict(wanted.params)
+    for one in own:
+        value = in_params.get(one.field) if one.in_params else getattr(wanted, one.field)
+        values = value if isinstance(value, tuple) else () if value is None else (value,)
+        name = one.parameter.name
+        found += [(name, str(each).lower() if isinstance(each, bool) else str(each)) for each in values]
+    return found
 
 
 def task_id(text: str) -> int:

@@ -5,11 +5,9 @@ Task numbers mean nothing there: only calls that name the device by `dicomDevice
 
 from __future__ import annotations
 
-import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import parse_qsl, urljoin
 
 import httpx
@@ -17,13 +15,18 @@ from fastapi import Request, Response
 from sqlalchemy import select
 
 from api import answers, audit
-from api.answers import BadRequest, Busy, RequestError
+from api.answers import BadRequest, Busy, Forbidden, RequestError
+from api.rest import foreign_node
+from api.rest.calls import Call
+from api.rest.foreign_node import ForeignNode, Silent, Unreachable
 from api.rest.parameters import Given
-from api.security import Caller, is_loopback
 from archive import configuration, db
+from archive.accounts import Role
 from config import archive_service, settings
 from config.device import Device
+from tasks import wish
 from tasks.control import ClusterIdentity
+from tasks.wish import Action
 
 #: Ids of the clusters that a request came through; one that comes again goes in circles.
 CAME_THROUGH = "Arcfleet-Clusters"
@@ -31,25 +34,9 @@ CAME_THROUGH = "Arcfleet-Clusters"
 #: Each of them keeps one of our threads from other requests, as long as the device takes.
 _at_once = threading.BoundedSemaphore(4)
 
-_CONNECT_S = 5.0
-#: A bulk call over a million tasks takes half a minute.
-_ANSWER_S = 300.0
-
 #: What of a request is of use to whoever answers it, and what of the answer to whoever asked.
 _PASSED_ON = ("accept", "authorization", "idempotency-key", "prefer", "user-agent")
 _RELAYED = ("content-type", "preference-applied", "retry-after", "www-authenticate")
-
-
-class Unreachable(RequestError):
-    """The device that is asked for cannot be reached."""
-
-    status = HTTPStatus.BAD_GATEWAY
-
-
-class Silent(RequestError):
-    """The device that is asked for does not answer; what it did is not known."""
-
-    status = HTTPStatus.GATEWAY_TIMEOUT
 
 
 class Circle(RequestError):
@@ -66,30 +53,24 @@ ERRORS: Mapping[int | str, tuple[str, None]] = {
 }
 
 
-def forwarded(request: Request, caller: Caller, given: Given) -> Response | None:
+def forwarded(call: Call) -> Response | None:
     """Return the answer of the foreign device that a bulk call names; None: it names none.
-
-    Args:
-        request: the call, which the caller may make here too.
-        caller: whose authorization is passed on as it came.
-        given: its parameters.
 
     Raises:
         BadRequest: it names foreign devices and others, or a foreign device and task ids.
+        Forbidden: the caller may change its own tasks alone, and whose those there are is not known here.
+        ConflictError: it says what only arcfleet knows, and the device is not shown to be arcfleet.
         Unreachable: the device's URL cannot be derived, or nobody answers there.
         Silent: it does not answer in time.
         Circle: the URL leads back to this cluster.
         Busy: too many such calls wait for their answers.
     """
-    device = _foreign(given)
+    device = _foreign(call.given)
     if device is None:
         return None
-    if given.all("taskID"):
-        raise BadRequest(
-            f"taskID: the tasks of Device: {device.name} are in another table, where the numbers of ours mean others"
-        )
+    _refuse(call, device)
     own = _cluster_id()
-    before = [one.strip() for one in ",".join(request.headers.getlist(CAME_THROUGH)).split(",") if one.strip()]
+    before = [one.strip() for one in ",".join(call.request.headers.getlist(CAME_THROUGH)).split(",") if one.strip()]
     base = archive_service.url_of(device)
     if own in before:
         raise Circle(
@@ -101,24 +82,18 @@ def forwarded(request: Request, caller: Caller, given: Given) -> Response | None
             f"Device: {device.name} cannot be reached: its URL cannot be derived, expected a web application of class "
             f"{archive_service.SERVICE_CLASS} with an installed HTTP connection"
         )
-    query = answers.without_token(request)
-    target = base + request.url.path[_end_of_base(request) :] + (f"?{query}" if query else "")
     if not _at_once.acquire(blocking=False):
         raise Busy("too many calls about foreign devices wait for their answers; try again")
     try:
-        with audit.recorded(caller, "ForwardTasks", f"{request.method} {target}") as entry:
-            answer = _ask(request, device, target, [*before, own])
-            counts = _counts(answer)
-            entry.count, entry.failed = counts.get("count"), counts.get("failed")
+        return _answer(call, ForeignNode(device.name, base, _headers(call.request, [*before, own])))
     finally:
         _at_once.release()
-    return answers.warned(_relayed(answer, target), given.warnings)
 
 
 def _foreign(given: Given) -> Device | None:
     """Return the foreign archive device that is named."""
     known = configuration.current().devices
-    names = dict.fromkeys(name for name in given.all("dicomDeviceName") if name != "*")
+    names = dict.fromkeys(given.all("dicomDeviceName"))
     foreign = [known[name] for name in names if name in known and _is_foreign(known[name])]
     if not foreign:
         return None
@@ -134,31 +109,48 @@ def _is_foreign(device: Device) -> bool:
     return device.is_archive and not device.is_ours
 
 
+def _refuse(call: Call, device: Device) -> None:
+    """Refuse what would be refused here too, or would mean something else there."""
+    if call.given.all("taskID"):
+        raise BadRequest(
+            f"taskID: the tasks of Device: {device.name} are in another table, where the numbers of ours mean others"
+        )
+    if not call.caller.may(Role.OPERATOR):
+        raise Forbidden(
+            f"{call.caller.name} has the role {call.caller.role}, which changes its own tasks alone; expected "
+            f"{Role.OPERATOR} or more for those of Device: {device.name}, which is not run by arcfleet here"
+        )
+    foreign_node.refuse_own(call.wished.change.devices, device.name)
+    if call.wished.action is Action.CANCEL:
+        wish.check(call.wished)
+
+
 def _cluster_id() -> str:
     with db.transaction() as session:
         return str(session.scalars(select(ClusterIdentity.id)).one())
 
 
+def _answer(call: Call, node: ForeignNode) -> Response:
+    zone = settings.current().zone()
+    beyond = call.beyond_the_original(call.parameters(zone))
+    if beyond:
+        node.see_that_it_is_ours(beyond)
+    if call.wished.change.scheduled_time is not None:
+        zone = node.zone(f"scheduledTime={call.given.one('scheduledTime')}")
+    parameters = call.parameters(zone)
+    method, path = call.request.method, call.request.url.path[_end_of_base(call.request) :]
+    target = httpx.URL(node.base + path, params=parameters)
+    with audit.recorded(call.caller, "ForwardTasks", f"{method} {target}") as entry:
+        answer = node.ask(method, path, parameters)
+        if answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+            counts = foreign_node.object_of(answer)
+            entry.count, entry.failed = counts.get("count"), counts.get("failed")
+    return answers.warned(_relayed(answer, str(target)), call.given.warnings)
+
+
 def _end_of_base(request: Request) -> int:
     # Source: forwarding of dcm4chee-arc: what follows the first segment of the path, whatever it is called there.
     return request.url.path.index("/", 1)
-
-
-def _ask(request: Request, device: Device, target: str, through: list[str]) -> httpx.Response:
-    url = httpx.URL(target)
-    # Without the query: nobody needs it to see what is wrong.
-    where = f"Device: {device.name} at {url.copy_with(query=None)}"
-    try:
-        with httpx.Client(
-            timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S),
-            verify=_trusted(),
-            trust_env=not is_loopback(url.host),
-        ) as client:
-            return client.request(request.method, target, headers=_headers(request, through))
-    except httpx.ReadTimeout as error:
-        raise Silent(f"{where} does not answer within {_ANSWER_S:g} s; what it did is not known") from error
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise Unreachable(f"{where} cannot be reached: {error}") from error
 
 
 def _headers(request: Request, through: list[str]) -> dict[str, str]:
@@ -168,12 +160,6 @@ def _headers(request: Request, through: list[str]) -> dict[str, str]:
     if tokens and "authorization" not in passed:
         passed["authorization"] = f"Bearer {tokens[0]}"
     return passed | {CAME_THROUGH: ",".join(through)}
-
-
-def _trusted() -> ssl.SSLContext:
-    """Return what certificates are checked by: ours (ARCFLEET_TLS_CA), else those of the system."""
-    authority = settings.current().tls_ca
-    return ssl.create_default_context(cafile=None if authority is None else str(authority))
 
 
 def _relayed(answer: httpx.Response, target: str) -> Response:
@@ -190,11 +176,3 @@ def _kept(headers: httpx.Headers) -> Iterator[tuple[str, str]]:
     for name, value in headers.multi_items():
         if name in (*_RELAYED, "warning"):
             yield name, value
-
-
-def _counts(answer: httpx.Response) -> Mapping[str, Any]:
-    try:
-        found = answer.json()
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) and answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else {}

@@ -12,6 +12,7 @@ from api.answers import BadRequest, Route
 from api.rest import bulk, changes, documents, filters, forwarding, listing, parameters
 from api.rest.aggregates import Aggregates
 from api.rest.bulk import DRY_RUN
+from api.rest.calls import Call
 from api.rest.listing import Written
 from api.rest.parameters import IN_VAIN, PAGING, Given, Parameter
 from api.rest.scope import Scope
@@ -107,7 +108,7 @@ class Monitor:
         if not wanted.statuses and not given.is_true("all"):
             raise BadRequest("Missing query parameter: status")
         chosen = steering.cancelable(wanted, caller)
-        return bulk.answer(request, caller, given, Wish(Action.CANCEL, chosen))
+        return self._answer(request, caller, given, Wish(Action.CANCEL, chosen))
 
     def reschedule(self, request: Request, caller: Operator) -> Response:
         """Schedule all matching tasks anew, on their own devices or on `newDeviceName`."""
@@ -120,13 +121,16 @@ class Monitor:
     def _reschedule(self, request: Request, caller: Caller, exporter_id: str | None) -> Response:
         given = self._given(request, *self._reschedule_parameters)
         wanted = self._wanted(request, given)
-        change = changes.change(given, exporter_id, wanted.devices)
-        return bulk.answer(request, caller, given, Wish(Action.RESCHEDULE, wanted, change))
+        change = changes.change(given, exporter_id)
+        return self._answer(request, caller, given, Wish(Action.RESCHEDULE, wanted, change))
 
     def delete(self, request: Request, caller: Operator) -> Response:
         """Delete all matching tasks of any status."""
         given = self._given(request)
-        return bulk.answer(request, caller, given, Wish(Action.DELETE, self._wanted(request, given)))
+        return self._answer(request, caller, given, Wish(Action.DELETE, self._wanted(request, given)))
+
+    def _answer(self, request: Request, caller: Caller, given: Given, wished: Wish) -> Response:
+        return bulk.answer(Call(request, caller, self._scope, given, wished))
 
     def _given(self, request: Request, *more: Parameter) -> Given:
         return parameters.read(request, (*self._filters, filters.ALL, DRY_RUN, *more))

@@ -22,6 +22,9 @@ router = APIRouter(prefix="/monitor/operations", tags=["operations"], route_clas
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _LISTED = 100
+
+#: First parts of the paths of services that begin operations.
+_SERVICES = ("/monitor/", "/queue/", "/devices/")
 _MOST = 1000
 
 _LIMIT = Parameter(
@@ -59,7 +62,8 @@ def cancel(request: Request, caller: Submitter, operationID: str) -> Response:  
 
 def base_of(request: Request) -> str:
     """Return the part of the path before the services, as the client sees it."""
-    return request.url.path.partition("/monitor/")[0].partition("/queue/")[0]
+    path = request.url.path
+    return path[: min(path.index(service) for service in _SERVICES if service in path)]
 
 
 def to_wire(row: Operation) -> dict[str, Any]:

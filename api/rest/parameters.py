@@ -71,11 +71,19 @@ class Given:
         return value
 
     def all(self, name: str, *, commas: bool = False) -> tuple[str, ...]:
-        """Return the values of a repeatable parameter, also of a list with commas."""
+        """Return the values of a repeatable parameter, also of a list with commas.
+
+        Raises:
+            BadRequest: it was given, and there is nothing between the commas.
+        """
         found = self.values.get(name, [])
-        if commas:
-            found = [part.strip() for value in found for part in value.split(",") if part.strip()]
-        return tuple(found)
+        if not commas:
+            return tuple(found)
+        parts = tuple(part.strip() for value in found for part in value.split(",") if part.strip())
+        if found and not parts:
+            # Never a silent match of everything.
+            raise BadRequest(f"{name}={','.join(found)}: expected a value, or several with commas between")
+        return parts
 
     def is_true(self, name: str) -> bool:
         """Return a flag; false if it was not given.

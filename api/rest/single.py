@@ -92,10 +92,7 @@ class Single:
     def _reschedule(self, request: Request, caller: Caller, text: str, exporter_id: str | None) -> Response:
         given = parameters.read(request, self._reschedule_parameters)
         number = filters.task_id(text)
-        change = changes.change(given, exporter_id, ())
-        if change.scheduled_time is not None and not change.devices:
-            # It is meant on the clock of the task's own device.
-            change = changes.change(given, exporter_id, (self._task(request, number).device,))
+        change = changes.change(given, exporter_id)
         what = f"{number} {answers.without_token(request)}".rstrip()
         with audit.recorded(caller, "RescheduleTask", what) as entry:
             operations.reschedule_one(number, self._scope.base(request), change, caller.by)

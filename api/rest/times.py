@@ -13,6 +13,9 @@ _DT = re.compile(r"(\d{4})(\d{2})?(\d{2})?(\d{2})?(\d{2})?(\d{2})?(?:\.(\d{1,6})
 #: Parts behind the year that a DT may leave out.
 _OPTIONAL_PARTS = 5
 
+#: Microseconds.
+_SECOND = 1_000_000
+
 Range = tuple[datetime | None, datetime | None]
 
 
@@ -63,6 +66,26 @@ def dt_range(name: str, text: str, zone: tzinfo) -> Range:
             f"{name}={text}: expected a range of DICOM times, for example 20260820- or 2026082014-2026082015"
         ) from None
     return begin, end
+
+
+def as_dt_range(bounds: Range) -> str:
+    """Return what `dt_range` reads as this range, whatever the zone of its reader."""
+    low, high = bounds
+    begin = "" if low is None else _dt(low, low.microsecond)
+    # An end means the whole of its precision.
+    end = "" if high is None else _dt(high, (high.microsecond + 1) % _SECOND)
+    return f"{begin}-{end}"
+
+
+def _dt(at: datetime, fraction: int) -> str:
+    """Write one end of a range in UTC, as precise as its fraction of a second (microseconds) makes it."""
+    utc = _utc(at)
+    text = f"{utc.year:04d}{utc:%m%d%H%M%S}"
+    if fraction % 1000:
+        text += f".{utc.microsecond:06d}"
+    elif fraction:
+        text += f".{utc.microsecond // 1000:03d}"
+    return f"{text}+0000"
 
 
 def _interval(text: str, zone: tzinfo) -> tuple[datetime, datetime]:

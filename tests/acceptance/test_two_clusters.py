@@ -14,7 +14,10 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+import structlog
+from click.testing import CliRunner
 
+from api.cli.task import task
 from tests.lab import ldif
 from tests.lab.cluster import Lab, cluster, free_port
 from tests.lab.member import Member
@@ -53,6 +56,11 @@ class Side:
     def tasks(self) -> dict[str, str]:
         """Return the status of each task, by its number."""
         return {one["taskID"]: one["status"] for one in self.ask("GET", "/monitor/export").json()}
+
+    def statuses(self) -> dict[str, str]:
+        """Return the status of each task of any kind, by its number."""
+        with psycopg.connect(self.lab.postgres.url) as connection:
+            return {str(number): status for number, status in connection.execute("SELECT id, status FROM task")}
 
     def change(self, path: str, device: str, status: str) -> httpx.Response:
         return self.ask("POST", f"/monitor/export/{path}?dicomDeviceName={device}&status={status}")
@@ -192,21 +200,97 @@ def test_authorization_is_passed_on_and_asked_for_there_too(both: Two) -> None:
     assert (good.status_code, good.json()) == (200, {"count": TASKS})
 
 
-def test_cluster_that_is_down_is_named_and_the_other_goes_on(both: Two) -> None:
-    both.two.api.kill()
+@pytest.mark.parametrize("down", [ONE, TWO])
+def test_cluster_that_is_down_is_named_and_the_other_goes_on(both: Two, down: str) -> None:
+    gone, up = (both.one, both.two) if down == ONE else (both.two, both.one)
+    gone.api.kill()
 
-    there = both.one.change("cancel", TWO, "SCHEDULED")
-    here = both.one.change("cancel", ONE, "SCHEDULED")
+    there = up.change("cancel", down, "SCHEDULED")
+    preview = up.ask("DELETE", f"/monitor/export?dicomDeviceName={down}&dryrun=true")
+    here = up.change("cancel", up.device, "SCHEDULED")
 
-    assert there.status_code == 502
-    assert message(there) == (
-        f"Device: {TWO} at http://127.0.0.1:{both.ports[TWO]}/dcm4chee-arc/monitor/export/cancel cannot be reached: "
-        "[Errno 111] Connection refused"
-    )
+    url = f"http://127.0.0.1:{both.ports[down]}/dcm4chee-arc"
+    refused = "cannot be reached: [Errno 111] Connection refused"
+    assert (there.status_code, preview.status_code) == (502, 502)
+    assert message(there) == f"Device: {down} at {url}/monitor/export/cancel {refused}"
+    assert message(preview) == f"Device: {down} at {url}/version {refused}"
     assert (here.status_code, here.json()) == (200, {"count": TASKS})
-    both.two.api.start()
-    await_answer(both.two)
-    assert both.two.tasks() == ALL
+    gone.api.start()
+    await_answer(gone)
+    assert (gone.tasks(), up.tasks()) == (ALL, CANCELED)
+    assert up.change("cancel", down, "SCHEDULED").json() == {"count": TASKS}
+    assert gone.tasks() == CANCELED
+
+
+#: Services, the queue and kind of their tasks, and what narrows them down under a name of their own.
+SERVICES = [
+    ("/queue/Retrieve", "RETRIEVE", "Retrieve", "localAET=ARCHIVE_B"),
+    ("/monitor/export", "EXPORT", "Export", "ExporterID=Noop,ToFolder"),
+    ("/monitor/retrieve", "RETRIEVE", "Retrieve", "RemoteAET=PACS&dcmQueueName=Retrieve"),
+    ("/monitor/diff", "DIFF", "DiffTasks", "SecondaryAET=OTHER&checkMissing=false"),
+    ("/monitor/stgver", "STGVER", "StgVerTasks", "StudyInstanceUID=1.2.3"),
+]
+
+_PUT = """
+    INSERT INTO task (kind, device, queue, status, scheduled_time, exporter_id, local_aet, remote_aet,
+                      destination_aet, study_uid)
+    SELECT %s, %s, %s, 'SCHEDULED', now() + interval '1 day', 'Noop', %s, 'PACS', 'OTHER', '1.2.3'
+    FROM generate_series(1, %s)
+"""
+
+
+@pytest.mark.parametrize(("path", "kind", "queue", "own"), SERVICES, ids=lambda value: str(value).rpartition("/")[2])
+def test_bulk_calls_of_every_service_reach_the_other_cluster(
+    both: Two, path: str, kind: str, queue: str, own: str
+) -> None:
+    for side in (both.one, both.two):
+        side.run("TRUNCATE task RESTART IDENTITY")
+        title = side.device.upper().replace("-", "_")
+        side.run(_PUT, kind, side.device, queue, title, TASKS)
+    there = f"dicomdevicename={TWO}&{own}"
+    tomorrow = (TONIGHT + timedelta(days=1)).strftime("%Y%m%d%H%M%S")
+
+    def call(method: str, service: str) -> dict[str, Any]:
+        answer = both.one.ask(method, f"{path}{service}")
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+    previews = [call("POST", f"/cancel?status=waiting&{there}&dryrun=true"), call("DELETE", f"?{there}&dryrun=true")]
+    untouched = both.two.statuses()
+    canceled = call("POST", f"/cancel?status=waiting&{there}")
+    after_cancel = both.two.statuses()
+    again = call("POST", f"/reschedule?status=CANCELED&{there}&scheduledTime={tomorrow}&taskPriority=7")
+    rescheduled = both.two.statuses()
+    planned = both.two.ask("GET", path).json()
+    none = call("DELETE", f"?{there}&status=FAILED")
+    deleted = call("DELETE", f"?{there}")
+
+    assert [(one["count"], one["byDevice"]) for one in previews] == [(TASKS, {TWO: TASKS})] * 2
+    assert (untouched, after_cancel, rescheduled) == (ALL, CANCELED, ALL)
+    assert {one["scheduledTime"][:10] for one in planned} == {f"{TONIGHT + timedelta(days=1):%Y-%m-%d}"}
+    assert (canceled, again, none, deleted) == ({"count": TASKS}, {"count": TASKS}, {"count": 0}, {"count": TASKS})
+    assert (both.one.statuses(), both.two.statuses()) == (ALL, {})
+
+
+def test_exporter_is_changed_in_the_other_cluster(both: Two) -> None:
+    answer = both.one.ask("POST", f"/monitor/export/reschedule/ToFolder?dicomDeviceName={TWO}&status=SCHEDULED")
+
+    assert (answer.status_code, answer.json()) == (200, {"count": TASKS})
+    assert {one["ExporterID"] for one in both.two.ask("GET", "/monitor/export").json()} == {"ToFolder"}
+    assert {one["ExporterID"] for one in both.one.ask("GET", "/monitor/export").json()} == {"Noop"}
+
+
+def test_command_line_follows_the_operation_in_the_other_cluster(both: Two) -> None:
+    arguments = ["cancel", "--device", TWO, "--status", "waiting", "--url", both.one.url]
+
+    result = CliRunner().invoke(task, arguments, input="y\n")
+
+    assert result.exit_code == 0, result.output
+    assert f"{TASKS} tasks would be canceled: {TASKS} on {TWO}" in result.stderr
+    assert result.stdout.endswith(f"{TASKS} tasks canceled: {TASKS} on {TWO}\n")
+    assert (both.one.tasks(), both.two.tasks()) == (ALL, CANCELED)
+    structlog.reset_defaults()  # it logs to the output of a runner that is gone
 
 
 def test_request_does_not_go_in_circles(both: Two) -> None:

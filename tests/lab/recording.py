@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +28,9 @@ class Node:
     body: bytes = b'{"count":7}'
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
     asked: list[Asked] = field(default_factory=list)
+    #: What is answered to paths of their own, with status 200; those questions are kept in `looks`.
+    told: dict[str, bytes | Callable[[], bytes]] = field(default_factory=dict)
+    looks: list[Asked] = field(default_factory=list)
 
 
 @contextmanager
@@ -38,13 +41,15 @@ def node() -> Iterator[Node]:
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            made.asked.append(Asked(self.command, self.path, headers))
-            self.send_response(made.status)
+            told = made.told.get(self.path)
+            (made.asked if told is None else made.looks).append(Asked(self.command, self.path, headers))
+            body = made.body if told is None else told() if callable(told) else told
+            self.send_response(made.status if told is None else 200)
             for name, value in made.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(made.body)))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(made.body)
+            self.wfile.write(body)
 
         do_GET = do_POST = do_DELETE = _answer  # noqa: N815  # names of the base class
 

@@ -16,8 +16,9 @@ from api.rest.creation.recipe import Path, Recipe
 from api.rest.parameters import Given, Parameter, flag
 from api.security import Caller
 from archive.query import Entity
+from config import settings
 from config.device import Device
-from tasks import circumstances, job_messages
+from tasks import job_messages
 from tasks.creating import Subject
 from tasks.idempotency import Once
 from tasks.record import DEFAULT_PRIORITY, HIGHEST_PRIORITY, NewTask
@@ -74,11 +75,7 @@ class Asked:
         """
         priority = self.given.number("taskPriority", 0, HIGHEST_PRIORITY)
         at = self.given.one("scheduledTime")
-        # It is meant on the clock of the device that shall run the task.
-        starts = {
-            device.name: None if at is None else times.scheduled(at, circumstances.zone_of(device))
-            for device in self.devices
-        }
+        start = None if at is None else times.scheduled(at, settings.current().zone())
         uri, batch_id = self.uri, self.given.one("batchID")
 
         def make(subject: Subject, device: Device) -> NewTask:
@@ -87,7 +84,7 @@ class Asked:
                 kind=self.recipe.kind,
                 device=device.name,
                 priority=DEFAULT_PRIORITY if priority is None else priority,
-                scheduled_time=starts[device.name],
+                scheduled_time=start,
                 batch_id=batch_id,
                 study_uid=study_uid,
                 series_uid=series_uid,

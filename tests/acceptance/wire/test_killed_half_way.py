@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import httpx
+import pytest
+from sqlalchemy import text
 
+from archive import db
+from tasks.state import Status
 from tests import factories
 from tests.acceptance.wire.client import Archive
 from tests.acceptance.wire.conftest import running_api
@@ -17,20 +21,33 @@ _INSERT = """
     SELECT 'EXPORT', 'archive-a', 'Export', 'SCHEDULED', now() + interval '1 day', 'Noop', 'ARCFLEET', '1.2.' || n
     FROM generate_series(1, :number) AS n
 """
-_MOVED = """
-    SELECT coalesce(sum(cardinality(coalesce(task_ids, ARRAY[first_id]))), 0) FROM history
-    WHERE event = 'reschedule' AND operation_id = :id
+_CHANGED = """
+    SELECT count(*), count(DISTINCT task_id), coalesce(min(event), ''), coalesce(max(event), '')
+    FROM history, unnest(coalesce(task_ids, ARRAY[first_id])) AS task_id WHERE operation_id = :id
 """
 
+#: Method, path, what the history calls it, and what a task is then.
+CALLS = [
+    (
+        "POST",
+        "/reschedule?all=true&newDeviceName=archive-b&keepScheduledTime=true",
+        "reschedule",
+        "archive-b SCHEDULED",
+    ),
+    ("POST", "/cancel?status=waiting", "cancel", "archive-a CANCELED"),
+    ("DELETE", "?all=true", "delete", None),
+]
 
+
+@pytest.mark.parametrize(("method", "path", "event", "after"), CALLS, ids=lambda value: str(value)[:10])
 def test_operation_of_a_killed_process_goes_on_in_another(
-    archive: Archive, wire_database: str, valkey: EmbeddedValkey
+    archive: Archive, wire_database: str, valkey: EmbeddedValkey, method: str, path: str, event: str, after: str | None
 ) -> None:
     factories.sql(_INSERT, number=_TASKS)
 
     with running_api(wire_database, valkey) as (url, process):
-        accepted = httpx.post(
-            f"{url}/dcm4chee-arc/monitor/export/reschedule?all=true&newDeviceName=archive-b&keepScheduledTime=true",
+        accepted = httpx.request(
+            method, f"{url}/dcm4chee-arc/monitor/export{path}",
             headers={"prefer": "respond-async"}, timeout=60, trust_env=False,
         )  # fmt: skip
         assert accepted.status_code == 202
@@ -39,13 +56,18 @@ def test_operation_of_a_killed_process_goes_on_in_another(
         process.kill()
         process.wait()
     [done_when_killed] = factories.sql("SELECT count FROM operation")
+    # What comes meanwhile is none of its tasks.
+    later = factories.insert()[0].id
 
-    path = f"monitor/operations/{operation_id}"
-    wait_until(lambda: archive.get(path)["state"] == "done", "another process has done the rest")
+    operation = f"monitor/operations/{operation_id}"
+    wait_until(lambda: archive.get(operation)["state"] == "done", "another process has done the rest")
 
-    told = archive.get(path)
+    told = archive.get(operation)
     assert 0 < done_when_killed < _TASKS
     assert (told["count"], told["failed"], told["total"]) == (_TASKS, 0, _TASKS)
-    assert factories.sql(_MOVED, id=operation_id) == [_TASKS]
-    assert factories.sql("SELECT DISTINCT device FROM task") == ["archive-b"]
-    assert factories.sql("SELECT count(*) FROM task WHERE scheduled_time < now() + interval '1 hour'") == [0]
+    with db.transaction() as session:
+        assert tuple(session.execute(text(_CHANGED), {"id": operation_id}).one()) == (_TASKS, _TASKS, event, event)
+    others = f"FROM task WHERE id <> {later}"
+    assert factories.sql(f"SELECT DISTINCT concat_ws(' ', device, status) {others}") == ([after] if after else [])
+    assert factories.sql(f"SELECT count(*) {others} AND scheduled_time < now() + interval '1 hour'") == [0]
+    assert factories.status_of(later) is Status.SCHEDULED

@@ -48,7 +48,7 @@ CASES = [
     ("DELETE", EXPORTS, 400, ["all=true"]),
     ("DELETE", f"{EXPORTS}?all=yes", 400, ["all=yes", "true or false"]),
     ("DELETE", f"{EXPORTS}?all=true&dryrun=1", 400, ["dryrun=1", "true or false"]),
-    ("POST", f"{EXPORTS}/1/reschedule?newDeviceName=nowhere", 400, ["Unknown Device: nowhere", "archive-a"]),
+    ("POST", f"{EXPORTS}/1/reschedule?newDeviceName=nowhere", 400, ["Unknown Device: nowhere"]),
     ("POST", f"{EXPORTS}/1/reschedule?newDeviceName=asleep", 400, ["Device: asleep not installed"]),
     ("POST", f"{EXPORTS}/1/reschedule?newDeviceName=other-house", 409, ["other-house"]),
     ("POST", f"{EXPORTS}/reschedule?all=true&newDeviceName=nowhere", 400, ["Unknown Device: nowhere"]),
@@ -91,6 +91,33 @@ def test_bad_request(wire: Wire, method: str, path: str, status: int, parts: lis
     text = error_of(answer)
     assert all(part in text for part in parts), text
     assert content() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "hint"),
+    [
+        ("nowhere", "Unknown Device: nowhere", "expected one of archive-a, archive-b"),
+        ("pacs", "No <class ArchiveDeviceExtension> configured for Device: pacs", "it is no archive, expected one of"),
+        ("asleep", "Device: asleep not installed", None),
+    ],
+)
+@pytest.mark.parametrize("path", ["1/reschedule?", "reschedule?all=true&"])
+def test_text_is_that_of_the_original_and_the_hint_a_warning(
+    wire: Wire, path: str, name: str, text: str, hint: str | None
+) -> None:
+    answer = wire.post(f"{EXPORTS}/{path}newDeviceName={name}")
+
+    assert (answer.status_code, error_of(answer)) == (400, text)
+    assert ("warning" in answer.headers) == (hint is not None)
+    assert hint is None or hint in answer.headers["warning"]
+
+
+@pytest.mark.parametrize("name", ["taskID", "ExporterID", "newDeviceName"])
+def test_list_of_nothing_is_not_everything(wire: Wire, name: str) -> None:
+    answer = wire.post(f"{EXPORTS}/reschedule?status=SCHEDULED&{name}=,")
+
+    assert answer.status_code == 400
+    assert f"{name}=,: expected a value" in error_of(answer)
 
 
 def content() -> list[str]:

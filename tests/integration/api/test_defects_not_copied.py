@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from api.app import create_app
+from config.device import Queue
 from tasks.run import Stop
 from tasks.state import Event, Status
 from tests import factories
@@ -73,6 +75,28 @@ def test_q5_hour_twelve_is_noon(wire: Wire, path: str) -> None:
     found = factories.view(task.id)
     assert found is not None
     assert found.scheduled_time == datetime(2030, 1, 15, 11, tzinfo=UTC)  # noon in Vienna
+
+
+@pytest.mark.parametrize("hour", [0, 11, 12, 13, 23])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("studies/1.2.3/export/Noop", None),
+        ("studies/csv:1/export/Noop", "1.2.3"),
+        ("studies/csv:1/stgver", "1.2.3"),
+    ],
+)
+def test_q5_every_hour_of_a_new_task_is_what_it_says(wire: Wire, path: str, body: str | None, hour: int) -> None:
+    # Of these services the original reads the hour as one of a clock with twelve.
+    queues = {name: Queue(name) for name in ("Export", "StgVerTasks")}
+    factories.use_cluster(factories.device(queues=queues))
+    headers = {} if body is None else {"content_type": "text/csv"}
+
+    answer = wire.ask("POST", f"{BASE}/aets/ARCHIVE_A/rs/{path}?scheduledTime=20300115{hour:02}3005", body, **headers)
+
+    assert answer.status_code == 202, answer.text
+    [task] = factories.views()
+    assert task.scheduled_time == datetime(2030, 1, 15, hour, 30, 5, tzinfo=ZoneInfo("Europe/Vienna"))
 
 
 def test_q6_failing_tasks_are_counted_once_however_many(wire: Wire) -> None:

@@ -41,14 +41,14 @@ def test_series_and_instance(wire: Wire) -> None:
     assert (instance["SeriesInstanceUID"], instance["SOPInstanceUID"]) == ("1.3", "1.4")
 
 
-def test_noon_is_noon_on_the_clock_of_the_device(wire: Wire) -> None:
+def test_noon_is_noon_on_the_clock_of_the_server_whatever_the_device(wire: Wire) -> None:
     here = wire.post(f"{MADE}/export/Noop?scheduledTime=20300115120000").json()
     there = wire.post(f"{BASE}/aets/ARCHIVE_B/rs/studies/{STUDY}/export/Noop?scheduledTime=20300115120000").json()
 
     assert here["scheduledTime"] == "2030-01-15T12:00:00.000+0100"
     found = factories.view(int(there["taskID"]))
     assert found is not None
-    assert found.scheduled_time == datetime(2030, 1, 15, 3, tzinfo=UTC)
+    assert found.scheduled_time == datetime(2030, 1, 15, 11, tzinfo=UTC)
 
 
 def test_shared_title_goes_where_the_least_waits(wire: Wire) -> None:

@@ -81,7 +81,7 @@ def test_task_is_rescheduled_where_it_was(wire: Wire) -> None:
     assert (view(task_id).status, view(task_id).device, view(task_id).failures) == (Status.SCHEDULED, "archive-a", 0)
 
 
-def test_task_is_moved_to_another_device_at_a_time_on_its_clock(wire: Wire) -> None:
+def test_task_is_moved_to_another_device_at_a_time(wire: Wire) -> None:
     [task_id] = insert()
 
     answer = wire.post(
@@ -91,15 +91,21 @@ def test_task_is_moved_to_another_device_at_a_time_on_its_clock(wire: Wire) -> N
     assert answer.status_code == 204
     moved = view(task_id)
     assert (moved.device, moved.priority) == ("archive-b", 8)
-    assert moved.scheduled_time == datetime(2030, 1, 15, 3, tzinfo=UTC)  # noon in Tokyo
+    assert moved.scheduled_time == datetime(2030, 1, 15, 11, tzinfo=UTC)  # noon in Vienna
 
 
-def test_time_without_a_new_device_is_on_the_clock_of_the_tasks_own(wire: Wire) -> None:
+@pytest.mark.parametrize("to", ["", "&newDeviceName=archive-a", "&newDeviceName=archive-b,archive-a"])
+def test_time_that_was_read_can_be_sent_back(wire: Wire, to: str) -> None:
+    # archive-b is in Tokyo, the server in Vienna.
     [task_id] = insert(device="archive-b")
+    wire.post(f"{EXPORTS}/{task_id}/reschedule?scheduledTime=20300115120000{to}")
 
-    wire.post(f"{EXPORTS}/{task_id}/reschedule?scheduledTime=20300115120000")
+    [shown] = wire.get(f"{EXPORTS}?taskID={task_id}").json()
+    digits = "".join(character for character in shown["scheduledTime"][:19] if character.isdigit())
+    wire.post(f"{EXPORTS}/reschedule?dicomDeviceName={shown['dicomDeviceName']}&scheduledTime={digits}{to}")
 
-    assert view(task_id).scheduled_time == datetime(2030, 1, 15, 3, tzinfo=UTC)
+    assert digits == "20300115120000"
+    assert view(task_id).scheduled_time == datetime(2030, 1, 15, 11, tzinfo=UTC)
 
 
 def test_new_exporter_leaves_the_task_on_its_device(wire: Wire) -> None:

@@ -77,6 +77,22 @@ def test_new_task_is_scheduled_now_with_nothing_done_yet() -> None:
     assert factories.arrows_of(task.id) == [(None, Event.CREATE, Status.SCHEDULED)]
 
 
+def test_cancel_ends_nothing_that_did_not_run() -> None:
+    # Nothing else may be due when one is claimed.
+    runs = factories.placed(Status.IN_PROCESS)
+    retried = factories.placed(Status.SCHEDULED_FOR_RETRY)
+    never_ran = factories.placed(Status.SCHEDULED)
+    before = factories.view(retried.task_id)
+    assert before is not None
+
+    for placed in (never_ran, retried, runs):
+        factories.change(Event.CANCEL, placed.task_id)
+
+    ends = [found.ended_time for placed in (never_ran, retried, runs) if (found := factories.view(placed.task_id))]
+    assert ends[:2] == [None, before.ended_time]
+    assert ends[2] is not None
+
+
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.IN_PROCESS])
 @pytest.mark.parametrize("event", sorted(REPORTS))
 def test_report_of_a_run_that_is_still_ending_ends_the_run_only(status: Status, event: Event) -> None:

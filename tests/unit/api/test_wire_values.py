@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from api.answers import BadRequest
@@ -58,6 +58,32 @@ def test_any_text_is_a_range_or_a_bad_request(text: str) -> None:
     except BadRequest:
         return
     assert found != (None, None)
+
+
+@given(
+    st.tuples(*[st.none() | st.datetimes(min_value=datetime(1001, 1, 1), max_value=datetime(9998, 1, 1))] * 2),  # noqa: DTZ001
+    st.sampled_from([1, 1000, 1_000_000]),
+)
+def test_range_that_is_written_is_the_same_in_every_zone(
+    ends: tuple[datetime | None, datetime | None], precision: int
+) -> None:
+    low, high = (at and at.replace(microsecond=at.microsecond // precision * precision, tzinfo=UTC) for at in ends)
+    high = high and high + timedelta(microseconds=precision) - TICK
+    assume((low, high) != (None, None))
+
+    assert times.dt_range("createdTime", times.as_dt_range((low, high)), VIENNA) == (low, high)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("20260820", "20260819220000+0000-20260820215959+0000"),
+        ("20260820140509.1-", "20260820120509.100+0000-"),
+        ("-20260820140509.1234", "-20260820120509.123499+0000"),
+    ],
+)
+def test_range_is_written_as_precisely_as_it_must_be(text: str, written: str) -> None:
+    assert times.as_dt_range(times.dt_range("createdTime", text, VIENNA)) == written
 
 
 @given(st.text(max_size=16))
