@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tasks.kinds.export import ExportJob
 from tasks.registry import load_kinds
 
 PUBLISHED = Path(__file__).parents[3] / "docs" / "jobs.schema.json"
+PAGE = PUBLISHED.with_name("jobs.md").read_text()
 LEAST = {"version": 1, "requester": "ris", "aet": "ARCHIVE_A", "exporterID": "Noop", "studyInstanceUID": "1.2.3"}
 
 GOOD: dict[str, dict[str, Any]] = {
@@ -176,6 +178,19 @@ def test_messages_of_other_kinds_by_model_and_schema(name: str) -> None:
         with pytest.raises(InvalidError) as refused:
             job_messages.read(kind, wrong)
         assert text in str(refused.value)
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "export", "deletion"])
+def test_example_of_the_page_is_taken(name: str) -> None:
+    section = PAGE.partition(f"\n## schedule.{name}\n")[2].partition("\n## ")[0]
+    found = re.search(r"```json\n(.*?)```", section, re.DOTALL)
+    assert found
+    kind = next(one.name for one in load_kinds().values() if one.slug == name)
+
+    job_messages.read(kind, json.loads(found[1]))
+
+    keys = {key for key in job_schema.document()["$defs"][f"schedule.{name}"]["properties"] if f"`{key}`" not in PAGE}
+    assert keys == set()
 
 
 @pytest.mark.parametrize("kind", load_kinds())
