@@ -1,18 +1,21 @@
 """Bulk calls of REST on a million tasks, beside one bare statement on the same rows and beside sending them anew.
 
-Each contestant finds the same rows, written anew. Sending is measured with some of the messages: Celery's send_task
-one by one, and kombu's batches of a thousand. At last tasks are rescheduled once more, while other requests are timed.
-Run: python -m benchmarks.million [TASKS [ROUNDS]]
+All in turn, round after round, on two processors. Each contestant finds the same rows, written anew; each call is made
+by itself and beside other requests, whose latency is measured. Sending is measured with shares of the messages, each
+twice as large as the one before, so that it is seen that a million would take that many times as long: Celery's
+send_task one by one, and kombu's batches of a thousand. The memory of the server is looked at ten times a second.
+Run: python -m benchmarks.million [TASKS [ROUNDS [VERB ...]]], verbs are reschedule, cancel and delete.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +28,12 @@ from benchmarks.contest import in_turn
 from benchmarks.crowd import Connection
 
 TASKS = 1_000_000
-#: Messages that are really sent.
-_SENT = 20_000
+_ROUNDS = 3
+#: Messages that are really sent, one share after the other.
+_SHARES = (4_000, 8_000, 16_000, 32_000)
 _BATCH = 1000
+#: Processors that all of it shares.
+_PROCESSORS = 2
 #: Seconds between two other requests.
 _EVERY_S = 0.05
 
@@ -55,21 +61,24 @@ Contestant = Callable[[], float]
 def main() -> None:
     """Print tasks per second, the ratios, the latency of other requests, and the memory of the server."""
     number = int(sys.argv[1]) if len(sys.argv) > 1 else TASKS
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else _ROUNDS
+    verbs = sys.argv[3:] or list(_CALLS)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_PROCESSORS])  # what is started inherits it
     with (
         house.running("--only-servers") as cluster,
         house.api(cluster) as process,
         psycopg.connect(cluster.database_url(), autocommit=True) as connection,
     ):
         bench = Bench(cluster.url, process.pid, connection, number)
+        senders = Senders(cluster.broker_url(), number)
         seconds: dict[str, list[float]] = {}
-        contestants = bench.contestants() | _senders(cluster.broker_url(), number)
+        contestants = bench.contestants(verbs) | senders.contestants()
         for turn in range(rounds):
             for name in in_turn(list(contestants), turn):
                 seconds.setdefault(name, []).append(contestants[name]())
-                print(f"  {name}: {number / seconds[name][-1]:,.0f} tasks/s")
-        bench.disturbed()
-        _report({name: statistics.median(taken) for name, taken in seconds.items()}, number)
+                print(f"  {name}: {number / seconds[name][-1]:,.0f} tasks/s", flush=True)
+        _report({name: statistics.median(taken) for name, taken in seconds.items()}, number, verbs)
+        senders.report()
         bench.report()
 
 
@@ -81,25 +90,27 @@ class Bench:
         self._pid = pid
         self._connection = connection
         self._number = number
-        self._latencies: list[float] = []
+        self._latencies: dict[str, list[float]] = {}
         self._memory: list[str] = []
 
-    def contestants(self) -> dict[str, Contestant]:
-        """Return each call and, beside it, the bare statement."""
+    def contestants(self, verbs: Sequence[str]) -> dict[str, Contestant]:
+        """Return each call, by itself and beside other requests, and the bare statement."""
         found: dict[str, Contestant] = {}
-        for verb in _CALLS:
+        for verb in verbs:
             found[f"bare {verb}"] = lambda verb=verb: self._bare(verb)  # type: ignore[misc]
             found[verb] = lambda verb=verb: self._call(verb)  # type: ignore[misc]
+            found[f"{verb} beside others"] = lambda verb=verb: self._disturbed(verb)  # type: ignore[misc]
         return found
 
     def report(self) -> None:
         """Print how long other requests took during the calls, and how the memory grew."""
-        found = sorted(self._latencies)
-        p99 = found[min(len(found) - 1, int(len(found) * 0.99))]
-        print(
-            f"other requests meanwhile: median {1000 * statistics.median(found):.0f} ms, p99 {1000 * p99:.0f} ms, "
-            f"worst {1000 * found[-1]:.0f} ms of {len(found)}"
-        )
+        for verb, taken in self._latencies.items():
+            found = sorted(taken)
+            p99 = found[min(len(found) - 1, int(len(found) * 0.99))]
+            print(
+                f"other requests beside {verb}: median {1000 * statistics.median(found):.0f} ms, "
+                f"p99 {1000 * p99:.0f} ms, worst {1000 * found[-1]:.0f} ms of {len(found)}"
+            )
         for line in self._memory:
             print(line)
 
@@ -112,25 +123,51 @@ class Bench:
         assert changed == self._number
         return took_s
 
-    def _call(self, verb: str, meanwhile: AbstractContextManager[Any] | None = None) -> float:
+    def _call(self, verb: str, others: Others | None = None) -> float:
         crowd.failed(self._connection, self._number, _BARE[verb][0])
         httpx.get(f"{self._url}/monitor/export/count", trust_env=False).raise_for_status()
         method, path = _CALLS[verb]
-        before = _resident_mb(self._pid)
-        with meanwhile or nullcontext():
+        with Memory(self._pid) as memory, others or nullcontext():
             began = time.monotonic()
             answer = httpx.request(method, f"{self._url}/monitor/export{path}", timeout=None, trust_env=False)
             took_s = time.monotonic() - began
-        self._memory.append(f"memory of the API: {before:.0f} MB before {verb}, {_resident_mb(self._pid):.0f} MB after")
-        assert answer.json() == {"count": self._number}, answer.text
+        self._memory.append(f"memory of the API, {verb}{' beside others' if others else ''}: {memory}")
+        # What others schedule meanwhile may be canceled too.
+        said = answer.json()
+        assert said["count"] == self._number or (others and said["count"] > self._number), answer.text
         return took_s
 
-    def disturbed(self) -> None:
-        """Reschedule once more, and time other requests meanwhile."""
+    def _disturbed(self, verb: str) -> float:
         others = Others(self._url)
-        took_s = self._call("reschedule", others)
-        self._latencies += others.seconds
-        print(f"reschedule beside other requests: {self._number / took_s:,.0f} tasks/s")
+        took_s = self._call(verb, others)
+        self._latencies.setdefault(verb, []).extend(others.seconds)
+        return took_s
+
+
+class Memory:
+    """What a process holds, looked at again and again."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._seen = [_resident_mb(pid)]
+
+    def __enter__(self) -> Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def __str__(self) -> str:
+        seen = self._seen
+        return f"{seen[0]:.0f} MB before, {min(seen):.0f} to {max(seen):.0f} MB meanwhile, {seen[-1]:.0f} MB at the end"
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.1):
+            self._seen.append(_resident_mb(self._pid))
 
 
 class Others:
@@ -169,39 +206,59 @@ class Others:
                     assert answer.status_code in (200, 202, 404), answer.text
 
 
-def _senders(url: str, number: int) -> dict[str, Contestant]:
-    app = Celery("bench", broker=url)
-    app.conf.task_ignore_result = True
+class Senders:
+    """Those who send the same tasks as messages: shares of them, the rest by proportion."""
 
-    def messages() -> float:
-        began = time.monotonic()
-        for task_id in range(_SENT):
-            app.send_task("run.EXPORT", [1, task_id, task_id, "token"], queue="bench")
-        return _purged(app, (time.monotonic() - began) * number / _SENT)
+    def __init__(self, url: str, number: int) -> None:
+        self._app = Celery("bench", broker=url)
+        self._app.conf.task_ignore_result = True
+        self._number = number
+        #: Messages a second of each share.
+        self._rates: dict[str, dict[int, list[float]]] = {}
 
-    def batches() -> float:
-        began = time.monotonic()
-        with app.connection_for_write() as connection:
-            producer: Any = app.amqp.Producer(connection)
-            for start in range(0, _SENT, _BATCH):
+    def contestants(self) -> dict[str, Contestant]:
+        """Return the contestants by name."""
+        ways = {"send_task": self._one_by_one, "batches of kombu": self._in_batches}
+        return {name: lambda name=name, way=way: self._measured(name, way) for name, way in ways.items()}  # type: ignore[misc]
+
+    def report(self) -> None:
+        """Print how many messages a second each share was: they are alike if sending is linear."""
+        for name, rates in self._rates.items():
+            shares = ", ".join(f"{statistics.median(found):,.0f} of {share:,}" for share, found in rates.items())
+            print(f"{name}, messages per second by share: {shares}")
+
+    def _measured(self, name: str, way: Callable[[int], None]) -> float:
+        taken_s = 0.0
+        for share in _SHARES:
+            began = time.monotonic()
+            way(share)
+            took_s = time.monotonic() - began
+            self._rates.setdefault(name, {}).setdefault(share, []).append(share / took_s)
+            taken_s += took_s
+        # Not emptied in between: what was sent before is there as it would be of a million.
+        with self._app.connection_for_write() as connection:
+            connection.default_channel.queue_purge("bench")
+        return taken_s * self._number / sum(_SHARES)
+
+    def _one_by_one(self, number: int) -> None:
+        for task_id in range(number):
+            self._app.send_task("run.EXPORT", [1, task_id, task_id, "token"], queue="bench")
+
+    def _in_batches(self, number: int) -> None:
+        with self._app.connection_for_write() as connection:
+            producer: Any = self._app.amqp.Producer(connection)
+            for start in range(0, number, _BATCH):
                 with producer.batch(_BATCH):
                     for task_id in range(start, start + _BATCH):
-                        app.send_task("run.EXPORT", [1, task_id, task_id, "token"], queue="bench", producer=producer)
-        return _purged(app, (time.monotonic() - began) * number / _SENT)
-
-    return {"send_task": messages, "batches of kombu": batches}
-
-
-def _purged(app: Celery, took_s: float) -> float:
-    with app.connection_for_write() as connection:
-        connection.default_channel.queue_purge("bench")
-    return took_s
+                        self._app.send_task(
+                            "run.EXPORT", [1, task_id, task_id, "token"], queue="bench", producer=producer
+                        )
 
 
-def _report(seconds: Mapping[str, float], number: int) -> None:
+def _report(seconds: Mapping[str, float], number: int, verbs: Sequence[str]) -> None:
     for name, took_s in seconds.items():
-        print(f"{name:18} {number / took_s:9,.0f} tasks/s")
-    for verb in _CALLS:
+        print(f"{name:24} {number / took_s:9,.0f} tasks/s")
+    for verb in verbs:
         ratio = seconds[f"bare {verb}"] / seconds[verb]
         times = seconds["send_task"] / seconds[verb], seconds["batches of kombu"] / seconds[verb]
         print(

@@ -7,14 +7,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from sqlalchemy.orm import Session
 
 from tasks import operations
 from tasks.errors import InvalidError
 from tasks.idempotency import Once
+from tasks.placing import Place
 from tasks.record import DEFAULT_PRIORITY, HIGHEST_PRIORITY, NewTask
 from tasks.store import By
 
@@ -106,6 +115,7 @@ class Wish:
 class TaskJob(Job):
     """A job that is one task, which may be equal to one that waits."""
 
+    aet: Title = Field(description="AE title of a device of the cluster, or another title of it.")
     batch_id: Name | None = Field(default=None, alias="batchID", description="Batch that the task belongs to.")
     scheduled_time: Instant | None = Field(
         default=None, alias="scheduledTime", description="Earliest start, ISO 8601 with an offset; absent: now."
@@ -133,6 +143,20 @@ class TaskJob(Job):
             TaskError: no device can; the text says why.
         """
 
+    def at(self, place: Place, kind: str, **values: Any) -> Wish:
+        """Return the task of this kind at that place, with these values besides what every message says."""
+        new = NewTask(
+            kind=kind,
+            device=place.device.name,
+            queue=place.queue,
+            priority=self.priority,
+            scheduled_time=self.scheduled_time,
+            batch_id=self.batch_id,
+            local_aet=self.aet,
+            **values,
+        )
+        return Wish(new, place.names)
+
     def make(self, session: Session, sender: Sender) -> Made:
         """Make the task; an equal one that waits, or that of the same key, is the answer instead."""
         wish = self.wish()
@@ -152,6 +176,27 @@ class TaskJob(Job):
         said = self.model_dump(mode="json", by_alias=True, exclude={"idempotency_key"}, exclude_none=True)
         name = sender.uri.partition(" ")[0]
         return Once(self.idempotency_key, self.requester, f"{name} {json.dumps(said, sort_keys=True)}")
+
+
+class EntityJob(TaskJob):
+    """A job about a study, or one series or object of it."""
+
+    study_uid: Uid = Field(alias="studyInstanceUID", description="The study.")
+    series_uid: Uid | None = Field(default=None, alias="seriesInstanceUID", description="Only this series of it.")
+    sop_uid: Uid | None = Field(
+        default=None, alias="sopInstanceUID", description="Only this object; needs seriesInstanceUID."
+    )
+
+    def at(self, place: Place, kind: str, **values: Any) -> Wish:
+        """Return the task about the entity."""
+        entity = {"study_uid": self.study_uid, "series_uid": self.series_uid, "sop_uid": self.sop_uid}
+        return super().at(place, kind, **entity, **values)
+
+    @model_validator(mode="after")
+    def _object_has_a_series(self) -> Self:
+        if self.sop_uid is not None and self.series_uid is None:
+            raise ValueError("sopInstanceUID without seriesInstanceUID: expected both")
+        return self
 
 
 _JOBS: dict[str, type[Job]] = {}

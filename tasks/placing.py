@@ -28,8 +28,14 @@ def place(aet: str, exporter_id: str, device_name: str | None) -> Place:
         NotFoundError: no device of ours has the AE title, the exporter, or the exporter's queue.
     """
     queued = exporting(aet, exporter_id, device_name)
-    chosen = queued[0] if len(queued) == 1 else sharing.least_waiting(queued)
+    chosen = sharing.least_waiting(queued)
     return Place(chosen, queue_of(chosen, exporter_id), tuple(device.name for device in queued))
+
+
+def place_in(queue: str, aet: str, device_name: str | None) -> Place:
+    """Return where a task of this queue through this AE title shall run. Raises as `queueing` does."""
+    queued = queueing(aet, queue, device_name)
+    return Place(sharing.least_waiting(queued), queue, tuple(device.name for device in queued))
 
 
 def exporting(aet: str, exporter_id: str, device_name: str | None) -> list[Device]:

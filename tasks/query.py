@@ -8,7 +8,19 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Select, Text, cast, func, literal, select, tuple_, union_all
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Select,
+    Text,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -16,8 +28,10 @@ from tasks import slots
 from tasks.record import Task, TaskView
 from tasks.state import WAITING, Status
 
-#: So many matching tasks are read and sorted in about 10 ms.
+#: So many matching tasks are read and sorted in about 10 ms: of a day, which lie side by side; of an AE title or a
+#: parameter, which are strewn over the table.
 _FEW = 20_000
+_FEW_STREWN = 10_000
 
 #: Rows that a list reads from the database at once.
 FETCH_SIZE = 1000
@@ -55,14 +69,30 @@ class TaskQuery:
         empty = ((), None, (None, None))
         return all(getattr(self, f.name) in empty for f in fields(self) if f.name not in self._FROM_PATH)
 
+    @property
+    def is_of_queue(self) -> bool:
+        """Tell whether tasks of one queue are meant, of whatever kind."""
+        return len(self.queues) == 1 and not self.kinds
+
+    @property
+    def is_searched(self) -> bool:
+        """Tell whether a title or a text is asked for that few tasks may have; a flag is true of many, or of most."""
+        texts = (self.local_aet, self.remote_aet, self.destination_aet, *(value for _, value in self.params))
+        return any(isinstance(text, str) for text in texts)
+
     def has_order_of(self, name: str) -> bool:
-        """Tell whether an index has the matching tasks in an order: updatedTime, createdTime or scheduledTime."""
+        """Tell whether an index has the matching tasks in an order: updatedTime, createdTime or scheduledTime.
+
+        By updatedTime those of each status, if statuses or a queue are meant.
+        """
         ranges = {"updatedTime": self.created, "createdTime": self.updated}
-        if name not in ranges or ranges[name] != (None, None) or self.batch_id is not None:
+        if name not in ranges or ranges[name] != (None, None) or self.batch_id or self.is_searched:
             return False
-        narrowing = (self.statuses, self.devices, self.exporter_ids)
+        narrowing = (self.devices, self.exporter_ids)
         if name == "createdTime":
-            return not any(narrowing)
+            return not any((self.statuses, self.queues, *narrowing))
+        if self.queues:
+            return self.is_of_queue and not any(narrowing)
         return all(len(values) <= 1 for values in narrowing)
 
     def conditions(self) -> list[ColumnElement[bool]]:
@@ -84,13 +114,19 @@ class TaskQuery:
         for column, (low, high) in ((Task.created_time, self.created), (Task.updated_time, self.updated)):
             found += [column >= low] if low is not None else []
             found += [column <= high] if high is not None else []
+        if self.remote_aet is not None and not self.kinds:
+            # As the index of AE titles has it; an export has none.
+            found.append(Task.kind != literal_column("'EXPORT'"))
         return found + [_has(name, value) for name, value in self.params]
 
 
 def _has(name: str, value: str | bool) -> ColumnElement[bool]:
+    if isinstance(value, str):
+        # The name is written into the statement, as it is in the index.
+        return Task.params.op("->>", return_type=Text())(literal(name, Text, literal_execute=True)) == value
     # As text, so that also a COPY can carry it.
-    there = Task.params.op("@>", return_type=Boolean())(cast(literal(json.dumps({name: value or True}), Text), JSONB))
-    return ~there if value is False else there
+    there = Task.params.op("@>", return_type=Boolean())(cast(literal(json.dumps({name: True}), Text), JSONB))
+    return there if value else ~there
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +149,9 @@ ORDERS = {
 
 def find(session: Session, query: TaskQuery, page: Page = Page()) -> Iterator[TaskView]:
     """Yield the matching tasks of a page, read from the database in parts, so that memory stays flat."""
-    selected = _of_each_status(query, page)
+    by_filter = _is_found_by_filter(session, query, page)
+    selected = None if by_filter else _of_each_status(query, page)
     if selected is None:
-        by_filter = _is_found_by_filter(session, query, page)
         selected = ordered(select(Task.__table__), query, page, by_filter=by_filter)
     rows = session.execute(selected, execution_options={"yield_per": FETCH_SIZE})
     for row in rows.mappings():
@@ -162,11 +198,14 @@ def ordered(selected: Select[Any], query: TaskQuery, page: Page, *, by_filter: b
 
 def _of_each_status(query: TaskQuery, page: Page) -> Select[Any] | None:
     """Return what merges the pages of several statuses, each found along its own index; None: it is not so."""
-    alone = [replace(query, statuses=(status,)) for status in query.statuses]
-    if page.limit is None or len(alone) < 2 or not alone[0].has_order_of(page.order.removeprefix("-")):
+    name = page.order.removeprefix("-")
+    statuses = query.statuses or (tuple(Status) if query.is_of_queue else ())
+    if page.limit is None or len(statuses) < 2 or name != "updatedTime":
+        return None
+    if not (query.is_of_queue or query.has_order_of(name)):
         return None
     first = replace(page, offset=0, limit=page.offset + page.limit)
-    pages = [ordered(select(Task.id), one, first).subquery() for one in alone]
+    pages = [ordered(select(Task.id), replace(query, statuses=(one,)), first).subquery() for one in statuses]
     chosen = union_all(*(select(one.c.id) for one in pages))
     return ordered(select(Task.__table__).where(Task.id.in_(chosen)), TaskQuery(), page)
 
@@ -179,8 +218,10 @@ def _is_found_by_filter(session: Session, query: TaskQuery, page: Page) -> bool:
     """
     if page.limit is None or query.has_order_of(page.order.removeprefix("-")):
         return False
-    some = select(Task.id).where(*query.conditions()).limit(_FEW + 1).subquery()
-    return session.scalars(select(func.count()).select_from(some)).one() <= _FEW
+    few = _FEW_STREWN if query.is_searched else _FEW
+    # Nothing of the row is asked for, so that an index alone can tell.
+    some = select(literal_column("1")).select_from(Task).where(*query.conditions()).limit(few + 1).subquery()
+    return session.scalars(select(func.count()).select_from(some)).one() <= few
 
 
 def get(session: Session, task_id: int) -> TaskView | None:

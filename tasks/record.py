@@ -83,6 +83,14 @@ class Task(Base):
         Index(
             "ix_task_study", "study_uid", postgresql_using="hash", postgresql_where=text("study_uid IS NOT NULL")
         ),
+        # Of a queue, whatever its kinds: those of each status in their order.
+        Index("ix_task_queue", "queue", "status", "updated_time", "id", postgresql_include=["device", "local_aet"]),
+        # PostgreSQL skips over those that are not asked for. Of exports there are most, and few titles.
+        Index(
+            "ix_task_titles", "kind", "remote_aet", "destination_aet", "local_aet", "queue",
+            postgresql_where=text("kind <> 'EXPORT'"),
+        ),
+        Index("ix_task_compared", text("(params ->> 'comparefield')"), postgresql_where=text("kind = 'DIFF'")),
         Index("ix_task_batch", "batch_id", postgresql_where=text("batch_id IS NOT NULL")),
     )  # fmt: skip
 

@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Self
+from urllib.parse import urlencode
 
+from pydantic import Field
 from pydicom.dataset import Dataset
 
 from archive import db
 from archive.dicom import differences, keys, nodes, queries
 from config.device import Device
-from tasks import diffs, peers, targets
+from tasks import diffs, peers, placing, targets
 from tasks.diffs import Found, What
 from tasks.errors import InvalidError
+from tasks.job_messages import Name, TaskJob, Title, Wish, job_of
 from tasks.outcome import Outcome
 from tasks.record import NewTask, TaskView
 from tasks.registry import task_kind
@@ -28,6 +31,58 @@ QUEUE = "DiffTasks"
 
 #: So many findings are written at once.
 _CHUNK = 100
+
+#: Characters of a query. Source: dcm4chee-arc-light, whose table keeps no longer one; its clients show no more
+_LONGEST_QUERY = 255
+
+
+def query_string(asked: Mapping[str, str]) -> str:
+    """Return the keys of a C-FIND as a task keeps them.
+
+    Raises:
+        InvalidError: they are too long.
+    """
+    text = urlencode(asked)
+    if len(text) > _LONGEST_QUERY:
+        raise InvalidError(f"the query has {len(text)} characters: expected at most {_LONGEST_QUERY}")
+    return text
+
+
+@job_of("DIFF")
+class DiffJob(TaskJob):
+    """Compare what two archives answer to one query for studies."""
+
+    action: ClassVar[str] = "DiffTask"
+
+    primary: Title = Field(alias="primaryAET", description="AE title whose studies are compared.")
+    secondary: Title = Field(alias="secondaryAET", description="AE title that they are compared with.")
+    query: dict[str, str] = Field(
+        default={}, description="Which studies: keywords or tags of DICOM, each with the value to match; absent: all."
+    )
+    fields: list[Name] = Field(
+        default=[], alias="comparefield", description="Keywords or tags of what is compared; absent: the usual ones."
+    )
+    check_different: bool = Field(default=True, alias="different", description="Count studies that differ.")
+    check_missing: bool = Field(default=False, alias="missing", description="Count studies that the secondary lacks.")
+
+    def wish(self) -> Wish:
+        """Return the task, at the device of the AE title that has the queue and the least waiting.
+
+        Raises:
+            NotFoundError: no device of ours has the AE title, or the queue.
+            InvalidError: a key of the query is no attribute.
+        """
+        try:
+            asked = {keys.keyword_of(name): value for name, value in self.query.items()}
+        except keys.NoKey as error:
+            raise InvalidError(f"query: {error}") from error
+        said = {
+            "queryString": query_string(asked), "checkMissing": self.check_missing,
+            "checkDifferent": self.check_different,
+        }  # fmt: skip
+        place = placing.place_in(QUEUE, self.aet, self.device)
+        params = {**said, "comparefield": ",".join(self.fields)} if self.fields else said
+        return self.at(place, "DIFF", remote_aet=self.primary, destination_aet=self.secondary, params=params)
 
 
 @dataclass(frozen=True, slots=True)

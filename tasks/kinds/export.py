@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from archive import db, query
 from archive.query import Entity, StoredObject
@@ -15,7 +15,7 @@ from config.device import EXPORT_QUEUE, Device, Exporter
 from tasks import placing, targets
 from tasks.errors import ConflictError, InvalidError, PermanentError
 from tasks.exporters import registry
-from tasks.job_messages import Name, TaskJob, Title, Uid, Wish, job_of
+from tasks.job_messages import EntityJob, Name, Wish, job_of
 from tasks.outcome import Outcome
 from tasks.record import NewTask, TaskView
 from tasks.registry import task_kind
@@ -25,24 +25,12 @@ from tasks.work import Work
 
 
 @job_of("EXPORT")
-class ExportJob(TaskJob):
+class ExportJob(EntityJob):
     """Export a study, or one series or object of it."""
 
     action: ClassVar[str] = "ExportTask"
 
-    aet: Title = Field(description="AE title of a device of the cluster, or another title of it.")
     exporter_id: Name = Field(alias="exporterID", description="Exporter of that device.")
-    study_uid: Uid = Field(alias="studyInstanceUID", description="Study that is exported.")
-    series_uid: Uid | None = Field(default=None, alias="seriesInstanceUID", description="Only this series of it.")
-    sop_uid: Uid | None = Field(
-        default=None, alias="sopInstanceUID", description="Only this object; needs seriesInstanceUID."
-    )
-
-    @model_validator(mode="after")
-    def _object_has_a_series(self) -> Self:
-        if self.sop_uid is not None and self.series_uid is None:
-            raise ValueError("sopInstanceUID without seriesInstanceUID: expected both")
-        return self
 
     def wish(self) -> Wish:
         """Return the task, at the device of the AE title that has the exporter and the least waiting.
@@ -51,20 +39,7 @@ class ExportJob(TaskJob):
             NotFoundError: no device of ours has the AE title, the exporter, or the exporter's queue.
         """
         place = placing.place(self.aet, self.exporter_id, self.device)
-        new = NewTask(
-            kind="EXPORT",
-            device=place.device.name,
-            queue=place.queue,
-            priority=self.priority,
-            scheduled_time=self.scheduled_time,
-            batch_id=self.batch_id,
-            local_aet=self.aet,
-            exporter_id=self.exporter_id,
-            study_uid=self.study_uid,
-            series_uid=self.series_uid,
-            sop_uid=self.sop_uid,
-        )
-        return Wish(new, place.names)
+        return self.at(place, "EXPORT", exporter_id=self.exporter_id)
 
 
 @task_kind("EXPORT")

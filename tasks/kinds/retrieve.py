@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from pydantic import Field
 from pydicom.dataset import Dataset
 
 from archive.dicom import nodes, queries
 from archive.dicom.requestor import Answer
 from archive.dicom.status import SUB_OPERATIONS_WITH_FAILURES
 from config.device import Device
-from tasks import peers, targets
+from tasks import peers, placing, targets
 from tasks.errors import InvalidError
+from tasks.job_messages import EntityJob, Name, Title, Wish, job_of
 from tasks.outcome import Outcome
 from tasks.record import NewTask, TaskView
 from tasks.registry import task_kind
@@ -26,6 +28,26 @@ QUEUE = "Retrieve"
 
 #: Of numbers and statuses while the peer has said nothing yet.
 _UNKNOWN = -1
+
+
+@job_of("RETRIEVE")
+class RetrieveJob(EntityJob):
+    """Let another archive send a study, or one series or object of it."""
+
+    action: ClassVar[str] = "RetrieveTask"
+
+    remote_aet: Title = Field(alias="remoteAET", description="AE title that is asked to send.")
+    destination_aet: Title = Field(alias="destinationAET", description="AE title that it is sent to.")
+    queue: Name = Field(default=QUEUE, alias="dcmQueueName", description="Queue of the task.")
+
+    def wish(self) -> Wish:
+        """Return the task, at the device of the AE title that has the queue and the least waiting.
+
+        Raises:
+            NotFoundError: no device of ours has the AE title, or the queue.
+        """
+        place = placing.place_in(self.queue, self.aet, self.device)
+        return self.at(place, "RETRIEVE", remote_aet=self.remote_aet, destination_aet=self.destination_aet)
 
 
 @task_kind("RETRIEVE")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import Field, WithJsonSchema
 
 from archive import db
 from archive.query import Entity
 from archive.storage import verifying
 from archive.storage.verifying import Holding, Policy, Verdict
 from config.device import Device
-from tasks import targets
+from tasks import placing, targets
 from tasks.errors import InvalidError
+from tasks.job_messages import EntityJob, Name, Wish, job_of
 from tasks.outcome import ObjectResult, Outcome
 from tasks.record import NewTask, TaskView
 from tasks.registry import task_kind
@@ -25,6 +28,36 @@ QUEUE = "StgVerTasks"
 
 #: Files that are judged in one transaction.
 _CHUNK = 100
+
+
+_Way = Annotated[Policy, Field(strict=False), WithJsonSchema({"type": "string", "enum": [*Policy]})]
+
+
+@job_of("STGVER")
+class VerifyJob(EntityJob):
+    """Hold the files of a study, or of one series or object of it, against the index."""
+
+    action: ClassVar[str] = "VerifyTask"
+
+    policy: _Way | None = Field(default=None, description="How files are looked at.")
+    updates: bool | None = Field(
+        default=None, alias="updateLocationStatus", description="Note in the index what was found."
+    )
+    storage_ids: list[Name] = Field(
+        default=[], alias="storageIDs", description="Only files of these file-system groups; absent: of all."
+    )
+
+    def wish(self) -> Wish:
+        """Return the task, at the device of the AE title that has the queue and the least waiting.
+
+        Raises:
+            NotFoundError: no device of ours has the AE title, or the queue.
+        """
+        said = {
+            "policy": self.policy, "updateLocationStatus": self.updates, "storageIDs": sorted(set(self.storage_ids)),
+        }  # fmt: skip
+        params = {name: value for name, value in said.items() if value not in (None, [])}
+        return self.at(placing.place_in(QUEUE, self.aet, self.device), "STGVER", params=params)
 
 
 @dataclass(frozen=True, slots=True)

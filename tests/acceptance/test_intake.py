@@ -92,7 +92,8 @@ def test_jobs_sent_twice_become_one_task_each_while_intake_and_workers_are_kille
 def test_examples_of_the_page_make_a_task(lab: Lab) -> None:
     taker = lab.intake()
     taker.await_ready()
-    examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    found = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    examples = [example for example in found if "BROKER_URL" in example]
     assert len(examples) == 2
 
     ids = [other_service.run(example, lab.broker_url).strip() for example in examples]

@@ -35,6 +35,18 @@ _FAILED = text(
 )
 
 
+#: Tasks that no reschedule can move, as their exporter is nowhere; half of them on each device, a fifth in a batch.
+REFUSED = 500
+_UNMOVABLE = text(
+    """
+    INSERT INTO task (kind, device, queue, status, scheduled_time, failures, exporter_id, study_uid, batch_id)
+    SELECT 'EXPORT', CASE WHEN n % 2 = 0 THEN 'archive-a' ELSE 'archive-b' END, 'Export', 'FAILED',
+           timestamptz '2090-01-01', 11, 'Nowhere', '1.3.' || n, CASE WHEN n % 5 = 0 THEN 'b1' END
+    FROM generate_series(1, :number) AS n
+    """
+)
+
+
 def fill(lab: Lab, number: int = MANY) -> None:
     lab.ask(lambda session: session.execute(_FAILED, {"number": number}) and None)
 
@@ -108,15 +120,20 @@ def test_request_whose_server_is_killed_is_sent_again_and_does_nothing_twice() -
         assert lab.count() == {Status.SCHEDULED: MANY}
 
 
+#: Method, path, and how many tasks each answer tells as refused.
 CALLS = (
-    ("POST", f"/monitor/export/reschedule?all=true&newDeviceName=archive-b&{LATER}"),
-    ("POST", f"/monitor/export/reschedule?batchID=b1&newDeviceName=archive-a&{LATER}"),
-    ("POST", f"/monitor/export/reschedule?dicomDeviceName=archive-b&newDeviceName=archive-a,archive-b&{LATER}"),
-    ("POST", "/monitor/export/cancel?status=SCHEDULED"),
-    ("POST", "/monitor/export/cancel?status=SCHEDULED&batchID=b2"),
-    ("POST", f"/monitor/export/reschedule?status=CANCELED&{LATER}"),
-    ("DELETE", "/monitor/export?batchID=b3"),
-    ("DELETE", "/monitor/export?status=CANCELED&batchID=b4"),
+    ("POST", f"/monitor/export/reschedule?all=true&newDeviceName=archive-b&{LATER}", REFUSED),
+    ("POST", f"/monitor/export/reschedule?batchID=b1&newDeviceName=archive-a&{LATER}", REFUSED // 5),
+    (
+        "POST",
+        f"/monitor/export/reschedule?dicomDeviceName=archive-b&newDeviceName=archive-a,archive-b&{LATER}",
+        REFUSED // 2,
+    ),
+    ("POST", "/monitor/export/cancel?status=SCHEDULED", 0),
+    ("POST", "/monitor/export/cancel?status=SCHEDULED&batchID=b2", 0),
+    ("POST", f"/monitor/export/reschedule?status=CANCELED&{LATER}", 0),
+    ("DELETE", "/monitor/export?batchID=b3", 0),
+    ("DELETE", "/monitor/export?status=CANCELED&batchID=b4", 0),
 )
 
 
@@ -124,6 +141,7 @@ def test_ten_thousand_tasks_a_minute_are_scheduled_beside_eight_bulk_calls() -> 
     """The calls are made again and again until all tasks are scheduled; each answer is compared with the history."""
     with cluster(sends=False) as lab, ThreadPoolExecutor(16) as pool:
         fill(lab, FILLED)
+        lab.ask(lambda session: session.execute(_UNMOVABLE, {"number": REFUSED}) and None)
         _, url = lab.api()
         answers(url)
         stop = threading.Event()
@@ -138,7 +156,7 @@ def test_ten_thousand_tasks_a_minute_are_scheduled_beside_eight_bulk_calls() -> 
         assert len({*made}) == SCHEDULED
         print(f"{SCHEDULED} tasks scheduled in {took_s:.0f} s beside {len(results)} bulk calls")
         assert_counts_are_those_of_the_history(lab, results)
-        assert_rows_are_what_the_history_says(lab, FILLED + SCHEDULED)
+        assert_rows_are_what_the_history_says(lab, FILLED + REFUSED + SCHEDULED)
 
 
 def schedule(url: str, number: int, seconds: float) -> list[str]:
@@ -155,12 +173,17 @@ def schedule(url: str, number: int, seconds: float) -> list[str]:
     return made
 
 
-def again_and_again(url: str, call: tuple[str, str], stop: threading.Event) -> list[int]:
+def again_and_again(url: str, call: tuple[str, str, int], stop: threading.Event) -> list[int]:
+    """Make a call until told to stop; returns how many tasks each changed, and sees that the others are told too."""
+    method, path, refused = call
     counts = []
     while not stop.is_set():
-        answer = httpx.request(call[0], url + call[1], timeout=None, trust_env=False)
-        assert answer.status_code in (200, 202, 409), answer.text
-        counts.append(int(answer.json().get("count", 0)))
+        answer = httpx.request(method, url + path, timeout=None, trust_env=False)
+        said = answer.json()
+        count, failed = int(said.get("count", 0)), int(said.get("failed", 0))
+        assert answer.status_code == (200 if not refused else 202 if count else 409), answer.text
+        assert (failed, sum(one["count"] for one in said.get("refusals", ()))) == (refused, refused), answer.text
+        counts.append(count)
     return counts
 
 

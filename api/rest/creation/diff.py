@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
@@ -28,12 +27,11 @@ from config import values
 from config.device import Device
 from tasks import placing
 from tasks.creating import Subject
+from tasks.kinds.diff import query_string
 from tasks.operations import Scheduled
 from tasks.record import TaskView
 from tasks.state import Status
 
-#: The table keeps no longer one in the original; its clients show no more.
-_LONGEST_QUERY = 255
 #: Tasks that one range of dates may be cut into.
 _MOST_PARTS = 10_000
 
@@ -82,10 +80,7 @@ def _query(given: Given, subject: Subject) -> str:
         keys["StudyInstanceUID"] = subject.study_uid
     elif subject is not None:
         keys["StudyDate"] = subject
-    text = urlencode(keys)
-    if len(text) > _LONGEST_QUERY:
-        raise BadRequest(f"the query has {len(text)} characters: expected at most {_LONGEST_QUERY}")
-    return text
+    return query_string(keys)
 
 
 RECIPE = Recipe(

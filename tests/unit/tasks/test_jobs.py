@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from tasks import job_messages, job_schema
 from tasks.errors import InvalidError
 from tasks.kinds.delete_study import DeleteStudyJob
 from tasks.kinds.export import ExportJob
+from tasks.registry import load_kinds
 
 PUBLISHED = Path(__file__).parents[3] / "docs" / "jobs.schema.json"
+PAGE = PUBLISHED.with_name("jobs.md").read_text()
 LEAST = {"version": 1, "requester": "ris", "aet": "ARCHIVE_A", "exporterID": "Noop", "studyInstanceUID": "1.2.3"}
 
 GOOD: dict[str, dict[str, Any]] = {
@@ -119,6 +122,80 @@ def test_deletion_is_another_message_by_model_and_schema() -> None:
         assert not validator.is_valid(wrong)
         with pytest.raises(InvalidError):
             job_messages.read("DELETE_STUDY", wrong)
+
+
+#: Of each kind: a message with all keys, and what makes one wrong, with the reason.
+OTHERS: dict[str, tuple[str, dict[str, Any], list[tuple[dict[str, Any], str]]]] = {
+    "retrieve": (
+        "RETRIEVE",
+        {
+            "version": 1, "requester": "ris", "aet": "ARCHIVE_A", "remoteAET": "PACS", "destinationAET": "ARCHIVE_A",
+            "studyInstanceUID": "1.2.3", "seriesInstanceUID": "1.2.3.4", "sopInstanceUID": "1.2.3.4.5",
+            "dcmQueueName": "Retrieve", "batchID": "b", "scheduledTime": "2026-08-20T14:05:00+02:00", "priority": 9,
+            "dicomDeviceName": "archive-a", "idempotencyKey": "k", "allowDuplicate": True,
+        },
+        [({"remoteAET": ...}, "remoteAET is missing"), ({"destinationAET": "A" * 17}, "at most 16 characters")],
+    ),
+    "diff": (
+        "DIFF",
+        {
+            "version": 1, "requester": "ris", "aet": "ARCHIVE_A", "primaryAET": "PACS", "secondaryAET": "ARCHIVE_A",
+            "query": {"StudyDate": "20260801-20260807", "00100020": "4711"}, "comparefield": ["PatientName"],
+            "different": False, "missing": True, "batchID": "b",
+        },
+        [
+            ({"secondaryAET": ...}, "secondaryAET is missing"),
+            ({"query": {"StudyDate": 20260801}}, "query.StudyDate=20260801: Input should be a valid string"),
+            ({"missing": "true"}, "missing='true': Input should be a valid boolean"),
+            ({"studyInstanceUID": "1.2.3"}, "studyInstanceUID is unknown"),
+        ],
+    ),
+    "stgver": (
+        "STGVER",
+        {
+            "version": 1, "requester": "ris", "aet": "ARCHIVE_A", "studyInstanceUID": "1.2.3",
+            "policy": "OBJECT_SIZE", "updateLocationStatus": True, "storageIDs": ["ONLINE_STORAGE"],
+        },
+        [
+            ({"policy": "GUESS"}, "policy='GUESS': Input should be 'DB_RECORD_EXISTS', 'OBJECT_EXISTS'"),
+            ({"storageIDs": "ONLINE_STORAGE"}, "storageIDs='ONLINE_STORAGE': Input should be a valid list"),
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_messages_of_other_kinds_by_model_and_schema(name: str) -> None:
+    published = json.loads(PUBLISHED.read_text())
+    validator = jsonschema_rs.validator_for(published | {"oneOf": [{"$ref": f"#/$defs/schedule.{name}"}]})
+    kind, good, bad = OTHERS[name]
+
+    job_messages.read(kind, good)
+    validator.validate(good)
+    for changes, text in bad:
+        wrong = {key: value for key, value in (good | changes).items() if value is not ...}
+        assert not validator.is_valid(wrong)
+        with pytest.raises(InvalidError) as refused:
+            job_messages.read(kind, wrong)
+        assert text in str(refused.value)
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "export", "deletion"])
+def test_example_of_the_page_is_taken(name: str) -> None:
+    section = PAGE.partition(f"\n## schedule.{name}\n")[2].partition("\n## ")[0]
+    found = re.search(r"```json\n(.*?)```", section, re.DOTALL)
+    assert found
+    kind = next(one.name for one in load_kinds().values() if one.slug == name)
+
+    job_messages.read(kind, json.loads(found[1]))
+
+    keys = {key for key in job_schema.document()["$defs"][f"schedule.{name}"]["properties"] if f"`{key}`" not in PAGE}
+    assert keys == set()
+
+
+@pytest.mark.parametrize("kind", load_kinds())
+def test_every_kind_can_be_asked_for(kind: str) -> None:
+    assert kind in job_messages.known()
 
 
 def test_published_schema_is_that_of_the_models() -> None:
