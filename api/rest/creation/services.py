@@ -19,7 +19,7 @@ from archive import db, matching
 from archive.errors import InvalidKey
 from archive.matching import Key, Level
 from config import settings
-from tasks import creating, operations, sharing
+from tasks import creating, operations, sharing, waited
 from tasks.creating import Created, Order, Source, Subject
 from tasks.operations import Scheduled
 from tasks.record import TaskView
@@ -30,14 +30,19 @@ FUZZY = flag("fuzzymatching", "Only false can be done: names are matched as they
 _NO_LINE = "the CSV names no study"
 
 
-def make_one(asked: Asked, subject: Subject) -> Scheduled:
+def make_one(asked: Asked, subject: Subject, wait_s: float = 0.0) -> Scheduled:
     """Make one task, on the device that has the least waiting.
+
+    Args:
+        asked: the request.
+        subject: what the task is about.
+        wait_s: how long the client waits for its end; a task that fails before is not tried again.
 
     Raises:
         BadRequest, InvalidError: a parameter cannot be used; nothing was made.
         ConflictError: the idempotency key was used for something else.
     """
-    new = asked.maker()(subject, sharing.least_waiting(asked.devices))
+    new = waited.waited_for(asked.maker()(subject, sharing.least_waiting(asked.devices)), wait_s)
     with audit.recorded(asked.caller, asked.recipe.action, asked.uri) as entry:
         made = operations.schedule(
             new,
@@ -65,10 +70,10 @@ def answer_one(asked: Asked, made: Scheduled) -> Response:
     return located(asked, made.task, answers.as_json(wire, 202, asked.given.warnings))
 
 
-def located(asked: Asked, task: TaskView, answer: Response, *, behind: str = "") -> Response:
-    """Say in an answer where the task, or what lies behind it, is to be seen."""
+def located(asked: Asked, task: TaskView, answer: Response) -> Response:
+    """Say in an answer where the task is to be seen."""
     base = asked.request.url.path.partition("/aets/")[0]
-    answer.headers["Location"] = f"{base}/monitor/{kind_of(task.kind).slug}/{task.id}{behind}"
+    answer.headers["Location"] = f"{base}/monitor/{kind_of(task.kind).slug}/{task.id}"
     return answer
 
 
