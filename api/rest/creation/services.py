@@ -27,8 +27,6 @@ from tasks.registry import kind_of
 
 FUZZY = flag("fuzzymatching", "Only false can be done: names are matched as they are written.")
 
-_NO_LINE = "the CSV names no study"
-
 
 def make_one(asked: Asked, subject: Subject, wait_s: float = 0.0) -> Scheduled:
     """Make one task, on the device that has the least waiting.
@@ -110,14 +108,14 @@ def matching_index(recipe: Recipe, level: Level, request: Request, caller: Calle
 
 
 def lines_of_csv(recipe: Recipe, request: Request, caller: Caller, body: Body) -> Response:
-    """Make a task for each line of a CSV: 202 with the count, 204 with a Warning if no line names anything."""
+    """Make a task for each line of a CSV: 202 with the count, 204 with a Warning if no line can be used."""
     names = {"studyField": "StudyInstanceUID", "seriesField": "SeriesInstanceUID"}
     with body.file:
         asked = asking.read(recipe, request, caller, (asking.DRY_RUN,))
         columns = [(name, column(name, asked.path[field])) for field, name in names.items() if field in asked.path]
         upload = Upload(body, columns)
         upload.check()
-        return make_many(asked, upload, digest=body.digest, nothing=_NO_LINE)
+        return make_many(asked, upload, digest=body.digest, nothing=upload.nothing)
 
 
 def refuse_all(given: Given, *, is_filtered: bool) -> None:
