@@ -41,7 +41,9 @@ _LONGEST_QUERY = 255
 _MOST_PARTS = 10_000
 
 _QUEUED = flag("queue", "Make a task, and do not wait for the result.")
-_COMPARE = Parameter("comparefield", "Attribute that is compared, or a set of them.", repeatable=True)
+_COMPARE = Parameter(
+    "comparefield", "Attribute that is compared, by keyword or tag; or one attribute set by its ID.", repeatable=True
+)
 _DIFFERENT = Parameter("different", "Count studies that differ; absent: true.", {"type": "boolean", "default": True})
 _MISSING = flag("missing", "Count studies that the secondary lacks.")
 _BY_UID = flag("ForceQueryByStudyUID", "Ask the secondary for each study by its UID.")

@@ -24,7 +24,7 @@ from api.rest.creation.asking import Asked
 from api.rest.creation.recipe import Recipe
 from api.security import Submitter
 from archive import db
-from tasks import admission, circumstances, operations, slots
+from tasks import admission, circumstances, operations, slots, waited
 from tasks import query as queries
 from tasks.admission import Why
 from tasks.errors import NotFoundError
@@ -117,7 +117,7 @@ async def ended(asked: Asked, scheduled: Scheduled, answer: Answer) -> Response:
     if not _is_over(seen, scheduled):
         asked.given.warn(f"the task has not ended within {wait_s:g} s; its Location says what becomes of it")
         return services.answer_one(asked, Scheduled(seen.task))
-    if not seen.task.status.is_done and (seen.left_alone is None or _is_shared(scheduled)):
+    if not seen.task.status.is_done and not (seen.left_alone and _is_ours_alone(scheduled, seen.task)):
         asked.given.warn("the task is tried again; its Location says what becomes of it")
     status, body = await run_in_threadpool(answer, seen.task)
     if isinstance(body, Mapping):
@@ -145,28 +145,30 @@ def _look(asked: Asked, scheduled: Scheduled) -> _Seen:
         task = queries.get(session, task_id)
         if task is None:
             raise NotFound(f"No such Task : {task_id}")
-        state = circumstances.destination_of(session, task.destination) if task.status.is_waiting else None
-        refusals = [] if state is None else list(admission.destination_refusals(state, slots.database_time(session)))
+        now = slots.database_time(session)
+        is_due = task.status.is_waiting and task.scheduled_time <= now
+        state = circumstances.destination_of(session, task.destination) if is_due else None
+    refusals = [] if state is None else list(admission.destination_refusals(state, now))
     why = next((one.text for one in refusals if one.why is Why.BREAKER_OPEN), None)
-    if why is None or not _may_be_left(asked, scheduled, why):
+    if why is None or not _may_be_left(asked, scheduled, task, why):
         return _Seen(task)
     return _Seen(replace(task, error_message=why), why)
 
 
-def _may_be_left(asked: Asked, scheduled: Scheduled, why: str) -> bool:
-    """Cancel a task that waits, for nobody will wait for it any more, unless somebody else made it."""
-    if _is_shared(scheduled):
+def _may_be_left(asked: Asked, scheduled: Scheduled, task: TaskView, why: str) -> bool:
+    """Cancel a task that waits, for nobody will wait for it any more, unless somebody else wants it too."""
+    if not _is_ours_alone(scheduled, task):
         return True
     try:
         waiting = TaskQuery(statuses=tuple(sorted(WAITING)))
-        operations.cancel_one(scheduled.task.id, waiting, replace(asked.caller.by, reason=why))
+        operations.cancel_one(task.id, waiting, replace(asked.caller.by, reason=why))
     except NotFoundError:
         return False  # it was just tried, or is gone
     return True
 
 
-def _is_shared(scheduled: Scheduled) -> bool:
-    return scheduled.existed or scheduled.repeated
+def _is_ours_alone(scheduled: Scheduled, task: TaskView) -> bool:
+    return not scheduled.existed and not scheduled.repeated and waited.UNTIL in task.params
 
 
 def seconds(request: Request) -> float:
