@@ -41,7 +41,7 @@ def plan(entry: Entry, attribute: str, values: Sequence[str], *, unknown: bool =
         InvalidValue: a value is not what the attribute holds.
         ConfigError: arcfleet does not act on such an attribute in such an entry.
     """
-    part = next((part for part in schema.PARTS if entry.has_class(part.object_class)), None)
+    part = next((part for part in schema.PARTS if part.is_for(entry)), None)
     row = None if part is None else part.attr(attribute)
     if part is not None and row is None and not unknown and not entry.values(attribute):
         raise ConfigError(f"{entry.dn}: {attribute}: {_expected(part, attribute)}")

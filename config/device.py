@@ -64,10 +64,23 @@ class ApplicationEntity:
     accepted_calling_titles: tuple[str, ...] = ()
     description: str | None = None
     installed: bool | None = None
+    #: Of RETRIEVE tasks that work as it (dcmRetrieveTaskWarningOnNoMatch, ...OnWarnings); None: as the device.
+    warns_on_no_match: bool | None = None
+    warns_on_warnings: bool | None = None
 
     def answers_to(self, title: str) -> bool:
         """Tell whether this AE is meant by `title`; an other title `*` means any (dcmOtherAETitle)."""
         return title == self.title or title in self.other_titles or "*" in self.other_titles
+
+
+@dataclass(frozen=True, slots=True)
+class RetrieveWarnings:
+    """What makes the end of a RETRIEVE task a WARNING although the peer calls it a success."""
+
+    #: Nothing was found.
+    on_no_match: bool
+    #: An object arrived with a warning.
+    on_warnings: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +165,18 @@ class ExportRule:
     delay: timedelta | None = None
     conditions: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     schedules: tuple[Schedule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeSet:
+    """Attributes that a comparison names by one word (`comparefield`). Source: dcmAttributeSet."""
+
+    id: str
+    #: What it is for (dcmAttributeSetType): sets for queries are another thing, and not read.
+    type: str
+    #: Eight hexadecimal digits each.
+    tags: tuple[str, ...] = ()
+    installed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +266,10 @@ class Device:
     max_open_associations: int = 100
     #: What happens to an object that is there already (dcmOverwritePolicy): NEVER keeps the first one.
     overwrite_policy: str = "NEVER"
+    #: A RETRIEVE task that finds nothing ends as WARNING (dcmRetrieveTaskWarningOnNoMatch).
+    warns_on_no_match: bool = False
+    #: A RETRIEVE task with a warning of an object ends as WARNING (dcmRetrieveTaskWarningOnWarnings).
+    warns_on_warnings: bool = False
     connections: Mapping[str, NetworkConnection] = field(default_factory=lambda: MappingProxyType({}))
     aes: Mapping[str, ApplicationEntity] = field(default_factory=lambda: MappingProxyType({}))
     web_apps: Mapping[str, WebApplication] = field(default_factory=lambda: MappingProxyType({}))
@@ -248,6 +277,7 @@ class Device:
     exporters: Mapping[str, Exporter] = field(default_factory=lambda: MappingProxyType({}))
     export_rules: Mapping[str, ExportRule] = field(default_factory=lambda: MappingProxyType({}))
     file_system_groups: Mapping[str, FileSystemGroup] = field(default_factory=lambda: MappingProxyType({}))
+    attribute_sets: Mapping[str, AttributeSet] = field(default_factory=lambda: MappingProxyType({}))
 
     def exporter(self, exporter_id: str) -> Exporter | None:
         """Return an exporter; `dicom:AET` stands for itself, without a configured one, in the queue Export.
@@ -264,6 +294,14 @@ class Device:
         named = self.aes.get(title)
         candidates = [named] if named else [ae for ae in self.aes.values() if ae.answers_to(title)]
         return next((ae for ae in candidates if ae.installed is not False), None)
+
+    def retrieve_warnings(self, title: str) -> RetrieveWarnings:
+        """Return what holds for RETRIEVE tasks that work as this AE: what it says itself, else the device."""
+        ae = self.ae_for(title) or ApplicationEntity(title)
+        return RetrieveWarnings(
+            self.warns_on_no_match if ae.warns_on_no_match is None else ae.warns_on_no_match,
+            self.warns_on_warnings if ae.warns_on_warnings is None else ae.warns_on_warnings,
+        )
 
     def installed_connections(self, names: tuple[str, ...], protocol: str) -> list[NetworkConnection]:
         """Return the named connections of that protocol which are installed, in the order of `names`."""

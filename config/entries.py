@@ -190,7 +190,7 @@ class _Reader:
     def _children(self, part: Part, below: list[Entry], connections: dict[dn.Dn, str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for entry in below:
-            if not entry.has_class(part.object_class):
+            if not part.is_for(entry):
                 continue
             try:
                 values = self._fields(part, entry, connections)
@@ -278,7 +278,7 @@ class _Reader:
 
     def _list_unknown_classes(self, below: list[Entry]) -> None:
         for entry in below:
-            part = next((part for part in schema.CHILDREN if entry.has_class(part.object_class)), None)
+            part = next((part for part in schema.CHILDREN if part.is_for(entry)), None)
             if part is None:
                 classes = ", ".join(entry.values("objectClass")) or "no object class"
                 self._info(entry, None, f"the entry ({classes}) is kept, arcfleet does not act on it")

@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import Any
 
 from config import device, values
+from config.entry import Entry
 from config.errors import InvalidValue
 from config.values import Codec
 
@@ -67,6 +68,12 @@ class Part:
     object_classes: tuple[str, ...]
     #: The first row is the naming attribute.
     attrs: tuple[Attr, ...]
+    #: Only entries with this value of an attribute are meant; None: all of the class.
+    only: tuple[str, str] | None = None
+
+    def is_for(self, entry: Entry) -> bool:
+        """Tell whether an entry is of this sort."""
+        return entry.has_class(self.object_class) and (self.only is None or self.only[1] in entry.values(self.only[0]))
 
     @property
     def object_class(self) -> str:
@@ -96,6 +103,13 @@ _DESCRIPTION = Attr("description", "dicomDescription", values.TEXT)
 _INSTALLED = Attr("installed", "dicomInstalled", values.BOOLEAN, vital=True)
 _REFERENCES = Attr("connections", "dicomNetworkConnectionReference", values.TEXT, _CONNECTIONS)
 _SCHEDULES = Attr("schedules", "dcmSchedule", values.SCHEDULE, _MANY)
+
+
+def _warnings_of_retrievals(object_class: str) -> tuple[Attr, ...]:
+    return (
+        Attr("warns_on_no_match", "dcmRetrieveTaskWarningOnNoMatch", values.BOOLEAN, object_class=object_class),
+        Attr("warns_on_warnings", "dcmRetrieveTaskWarningOnWarnings", values.BOOLEAN, object_class=object_class),
+    )
 
 
 def _of_connection(field: str, attribute: str, codec: Codec[Any]) -> Attr:
@@ -148,6 +162,7 @@ APPLICATION_ENTITY = Part(
         ),
         _DESCRIPTION,
         _INSTALLED,
+        *_warnings_of_retrievals("dcmArchiveNetworkAE"),
     ),
 )
 
@@ -261,6 +276,20 @@ FILE_SYSTEM_GROUP = Part(
     ),
 )
 
+#: Comparisons alone use them: one for QIDO-RS may have the same ID.
+ATTRIBUTE_SET = Part(
+    device.AttributeSet,
+    "attribute_sets",
+    ("dcmAttributeSet",),
+    (
+        Attr("id", "dcmAttributeSetID", values.TEXT, required=True),
+        Attr("type", "dcmAttributeSetType", values.choice("DIFF_RS"), required=True),
+        Attr("tags", "dcmTag", values.TAG, _MANY, required=True),
+        _INSTALLED,
+    ),
+    only=("dcmAttributeSetType", "DIFF_RS"),
+)
+
 DEVICE = Part(
     device.Device,
     None,
@@ -295,6 +324,7 @@ DEVICE = Part(
             vital=True,
             object_class="dcmArchiveDevice",
         ),
+        *_warnings_of_retrievals("dcmArchiveDevice"),
     ),
 )
 
@@ -302,5 +332,14 @@ DEVICE = Part(
 DEVICE_MARKS = {"dcmArchiveDevice": "is_archive", "arcDevice": "is_ours"}
 
 #: What hangs below a device, connections first: others refer to them.
-CHILDREN = (CONNECTION, APPLICATION_ENTITY, WEB_APPLICATION, QUEUE, EXPORTER, EXPORT_RULE, FILE_SYSTEM_GROUP)
+CHILDREN = (
+    CONNECTION,
+    APPLICATION_ENTITY,
+    WEB_APPLICATION,
+    QUEUE,
+    EXPORTER,
+    EXPORT_RULE,
+    FILE_SYSTEM_GROUP,
+    ATTRIBUTE_SET,
+)
 PARTS = (DEVICE, *CHILDREN)

@@ -191,6 +191,7 @@ PDU_LENGTH = integer(0, 2**31 - 1)
 AE_TITLE = matching(r"[\x20-\x5b\x5d-\x7e]{1,16}", "an AE title of 1 to 16 ASCII characters without a backslash")
 OTHER_AE_TITLE = matching(r"\*|[\x20-\x5b\x5d-\x7e]{1,16}", AE_TITLE.expected + ", or *")
 UID = matching(r"(?=.{1,64}$)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*", "a UID of at most 64 characters")
+TAG = matching(r"[0-9A-Fa-f]{8}", "the tag of an attribute, 8 hexadecimal digits")
 URI = matching(r"[A-Za-z][A-Za-z0-9+.-]*:\S*", "a URI, for example dicom:PACS or file:export")
 #: As in the original, a missing slash at the start is added.
 WEB_PATH = Codec(lambda text: "/" + _parse_text(text).lstrip("/"), str, "a path, for example /dcm4chee-arc")

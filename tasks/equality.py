@@ -6,13 +6,13 @@ EXPORT tasks that wait. A comparison is made as often as somebody asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from archive.query import Entity
-from tasks import store
+from tasks import store, waited
 from tasks.record import NewTask, Task, TaskView
 from tasks.state import WAITING, Status
 
@@ -45,8 +45,8 @@ def one(session: Session, new: NewTask, devices: Sequence[str]) -> TaskView | No
     _lock(session, "pg_advisory_xact_lock", f"{_sort(new)}/{new.study_uid}/{new.series_uid}/{new.sop_uid}", 1)
     entity = entity_of(new)
     found = _found(session, [new], devices)
-    if found and new.kind in _HASTENED:
-        store.hasten(session, [view.id for view in found.values()], new.scheduled_time)
+    if found:
+        _adapt(session, found, new)
         found = _found(session, [new], devices)
     return None if entity is None else found.get(entity)
 
@@ -60,9 +60,18 @@ def many(
     if not dry_run:
         _lock(session, "pg_advisory_xact_lock", _sort(new[0]), 4)
     found = _found(session, new, devices)
-    if found and not dry_run and new[0].kind in _HASTENED:
-        store.hasten(session, [view.id for view in found.values()], new[0].scheduled_time)
+    if found and not dry_run:
+        _adapt(session, found, new[0])
     return found
+
+
+def _adapt(session: Session, found: Mapping[Entity, TaskView], new: NewTask) -> None:
+    """Let tasks that are there do for this new one too: as early, and tried as often."""
+    task_ids = [view.id for view in found.values()]
+    if new.kind in _HASTENED:
+        store.hasten(session, task_ids, new.scheduled_time)
+    if waited.UNTIL not in new.params:
+        waited.no_more(session, task_ids)
 
 
 def _found(session: Session, new: Sequence[NewTask], devices: Sequence[str]) -> dict[Entity, TaskView]:
@@ -86,7 +95,7 @@ def _found(session: Session, new: Sequence[NewTask], devices: Sequence[str]) -> 
     )
     views = [TaskView.of(row) for row in rows.mappings()]
     if first.kind in _BY_PARAMETERS:
-        views = [view for view in views if dict(view.params) == dict(first.params)]
+        views = [view for view in views if waited.what(view.params) == waited.what(first.params)]
     # The oldest of several stays.
     return {entity: view for view in views if (entity := entity_of(view)) in wanted and entity is not None}
 

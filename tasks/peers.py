@@ -11,6 +11,7 @@ from archive.dicom.requestor import Requestor
 from archive.errors import NotConfigured, PeerError, PeerRefused, PeerRejected
 from tasks import destinations
 from tasks.errors import DestinationError, InvalidError, PermanentError
+from tasks.record import TaskView
 from tasks.work import Work
 
 
@@ -34,6 +35,11 @@ def check(title: str | None, role: str) -> None:
             f"No such Application Entity: {role} {title}, expected the AE title of an installed device "
             "with an installed DICOM connection without TLS"
         )
+
+
+def priority_of(task: TaskView) -> int:
+    """Return the priority of the requests of a task: 0 medium, 1 high, 2 low."""
+    return int(task.params.get("priority") or 0)
 
 
 @contextmanager

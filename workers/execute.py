@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, assert_never
 
 import structlog
@@ -14,9 +15,10 @@ from archive import configuration, db
 from archive.errors import Permanent
 from config import settings
 from config.device import Device, Queue
-from tasks import circumstances, query, registry, retry, slots, store
+from tasks import circumstances, query, registry, retry, slots, store, waited
 from tasks.errors import InvalidError, NotFoundError, ObsoleteError, StoppedError
 from tasks.outcome import Outcome
+from tasks.record import TaskView
 from tasks.run import Ending, Stop
 from tasks.state import Event, Status
 from tasks.store import By, Claimed, Report
@@ -105,8 +107,17 @@ def attempt(claimed: Claimed, device: Device, lease_ends_s: float) -> Outcome | 
 def settle(claimed: Claimed, device: Device, ending: Outcome | Exception) -> Status | None:
     """Record how the attempt ended; the task follows only if it is still the task of this run."""
     queue = device.queues.get(claimed.task.queue) or Queue(claimed.task.queue)
-    said = report_of(ending, queue, claimed.task.failures)
+    said = report_of(ending, _policy(queue, claimed.task), claimed.task.failures)
     return tell(claimed.task.id, claimed.run_id, said, By(claimed.node))
+
+
+def _policy(queue: Queue, task: TaskView) -> Queue:
+    """Return the queue with the retries that hold for this task."""
+    if waited.UNTIL not in task.params:
+        return queue
+    # Since it was claimed somebody else may have asked for the same, who wants it to be tried again.
+    now = db.insist(lambda session: query.get(session, task.id)) or task
+    return waited.policy(queue, now.params, datetime.now(UTC))
 
 
 def tell(task_id: int, run_id: int, said: Report, by: By) -> Status | None:
@@ -162,8 +173,10 @@ def report_stopped(
 ) -> Status | None:
     """Report a run whose process is gone after it was asked to stop for this reason."""
     task = query.get(session, task_id)
-    queue = queues.get(task.queue) if task is not None else None
-    said = _stopped(reason, queue or Queue("unknown"), task.failures if task is not None else 0)
+    queue = (queues.get(task.queue) if task is not None else None) or Queue("unknown")
+    if task is not None:
+        queue = waited.policy(queue, task.params, datetime.now(UTC))
+    said = _stopped(reason, queue, task.failures if task is not None else 0)
     return store.report(session, task_id, run_id, said, by)
 
 

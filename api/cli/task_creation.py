@@ -135,7 +135,9 @@ def verify(names: tuple[str, ...], **given: Any) -> None:
 @click.command()
 @click.argument("names", nargs=-1, metavar="PRIMARY SECONDARY")
 @_AET
-@click.option("--compare", multiple=True, help="Attribute that is compared, or a set of them.")
+@click.option(
+    "--compare", multiple=True, help="Attribute that is compared, by keyword or tag; or the ID of one attribute set."
+)
 @click.option("--missing", is_flag=True, help="Count studies that the secondary lacks.")
 @click.option("--no-different", is_flag=True, help="Do not count studies that differ.")
 @click.option("--split", metavar="DURATION", help="A task for each part of the range of StudyDate, for example P7D.")

@@ -18,6 +18,7 @@ from archive import errors
 from archive.dicom import commands
 from archive.dicom.peer import Context
 from archive.dicom.requestor import Answer, Requestor
+from archive.dicom.status import Status
 
 #: Study Root Query/Retrieve Information Model. Source: PS3.4 C.6.2.2, Annex C.6.2.1
 FIND_CLASS, MOVE_CLASS = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.2"
@@ -37,13 +38,14 @@ def contexts(sop_class_uid: str) -> list[Context]:
     return [Context(sop_class_uid, syntax) for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)]
 
 
-def find(association: Requestor, keys: Dataset, silence_s: float) -> Iterator[Dataset]:
+def find(association: Requestor, keys: Dataset, silence_s: float, *, priority: int = 0) -> Iterator[Dataset]:
     """Yield what matches the keys.
 
     Args:
         association: with the contexts of `FIND_CLASS`.
         keys: with Query/Retrieve Level; empty ones are asked for.
         silence_s: how long the peer may take for each response.
+        priority: 0 medium, 1 high, 2 low.
 
     Raises:
         PeerRejected: the peer accepts no context for it.
@@ -55,16 +57,22 @@ def find(association: Requestor, keys: Dataset, silence_s: float) -> Iterator[Da
     context = _accepted(association, FIND_CLASS)
 
     def request(message_id: int) -> bytes:
-        return commands.find_request(message_id, FIND_CLASS)
+        return commands.find_request(message_id, FIND_CLASS, priority)
 
+    refused: Status | None = None
     for answer in association.converse(context, request, _encoded(keys, context), silence_s):
         if answer.status.is_pending:
             yield _decoded(association, answer.data, context)
         elif not answer.status.is_success:
-            raise errors.PeerRefused(f"{association.peer}: C-FIND {answer.status}")
+            refused = answer.status
+    # Behind the end: a peer that was asked to cancel says so, and then it is not its refusal that counts.
+    if refused is not None:
+        raise errors.PeerRefused(f"{association.peer}: C-FIND {refused}")
 
 
-def move(association: Requestor, keys: Dataset, destination: str, silence_s: float) -> Iterator[Answer]:
+def move(
+    association: Requestor, keys: Dataset, destination: str, silence_s: float, *, priority: int = 0
+) -> Iterator[Answer]:  # fmt: skip
     """Let the peer send what the keys name to another AE; yields each response, the last one is not pending.
 
     Args:
@@ -72,6 +80,7 @@ def move(association: Requestor, keys: Dataset, destination: str, silence_s: flo
         keys: Query/Retrieve Level and UIDs.
         destination: AE title that the peer knows.
         silence_s: how long the peer may take for each response.
+        priority: 0 medium, 1 high, 2 low.
 
     Raises:
         PeerRejected: the peer accepts no context for it.
@@ -82,7 +91,7 @@ def move(association: Requestor, keys: Dataset, destination: str, silence_s: flo
     context = _accepted(association, MOVE_CLASS)
 
     def request(message_id: int) -> bytes:
-        return commands.move_request(message_id, MOVE_CLASS, destination)
+        return commands.move_request(message_id, MOVE_CLASS, destination, priority)
 
     return association.converse(context, request, _encoded(keys, context), silence_s)
 

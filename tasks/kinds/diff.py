@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Self
@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 
 from archive import db
 from archive.dicom import differences, keys, nodes, queries
+from archive.dicom.requestor import Requestor
 from config.device import Device
 from tasks import diffs, peers, placing, targets
 from tasks.diffs import Found, What
@@ -28,6 +29,9 @@ from tasks.work import Work
 
 #: Where comparisons go. Source: dcm4chee-arc-light
 QUEUE = "DiffTasks"
+
+#: Parameter with the tags of the set that `comparefield` names: what is compared stays, wherever the task is moved.
+_ATTRIBUTES = "compareAttributes"
 
 #: So many findings are written at once.
 _CHUNK = 100
@@ -102,7 +106,7 @@ class _Parameters:
         Raises:
             InvalidError: a name in the query, or a field to compare, is no attribute.
         """
-        given = params.get("comparefield") or ()
+        given = params.get(_ATTRIBUTES) or params.get("comparefield") or ()
         names = given.split(",") if isinstance(given, str) else given
         try:
             fields = tuple(keys.keyword_of(str(name)) for name in names) or differences.USUAL
@@ -111,6 +115,12 @@ class _Parameters:
         except keys.NoKey as error:
             raise InvalidError(str(error)) from error
         return cls(asked, fields, params.get("checkMissing") is True, params.get("checkDifferent", True) is True)
+
+
+def _of_set(compared: object, device: Device) -> dict[str, Any]:
+    """Return the attributes of the set of this name as a parameter. Source: dcmAttributeSet of type DIFF_RS"""
+    named = device.attribute_sets.get(compared) if isinstance(compared, str) else None
+    return {_ATTRIBUTES: list(named.tags)} if named is not None and named.installed else {}
 
 
 @task_kind("DIFF")
@@ -134,6 +144,7 @@ class Diff:
         """
         peers.check(new.remote_aet, "PrimaryAET")
         peers.check(new.destination_aet, "SecondaryAET")
+        new = replace(new, params={**new.params, **_of_set(new.params.get("comparefield"), device)})
         _Parameters.of(new.params)
         checked = replace(new, queue=new.queue or QUEUE, destination=peers.destination_of(new.remote_aet))
         targets.check_new(checked, device)
@@ -183,7 +194,7 @@ class _Comparison:
         self._tell()
         found: dict[str, str] = {}
         with peers.association(self.work, self._primary, queries.contexts(queries.FIND_CLASS)) as association:
-            for ds in queries.find(association, parameters.keys, self._silence_s):
+            for ds in self._find(association, parameters.keys):
                 # The watchdog looks for signs of life; a large archive answers for a long time.
                 self._tell()
                 study_uid = str(ds.get("StudyInstanceUID", ""))
@@ -203,9 +214,7 @@ class _Comparison:
                 asked = keys.of_query("", "STUDY", dict.fromkeys((*parameters.fields, *differences.USUAL)))
                 asked.StudyInstanceUID = ds.StudyInstanceUID
                 there = [
-                    one
-                    for one in queries.find(association, asked, self._silence_s)
-                    if one.get("StudyInstanceUID") == ds.StudyInstanceUID
+                    one for one in self._find(association, asked) if one.get("StudyInstanceUID") == ds.StudyInstanceUID
                 ]
                 self._judge(ds, there[0] if there else None, parameters)
         self._write()
@@ -224,9 +233,9 @@ class _Comparison:
     def _secondary(self) -> str:
         return self.task.destination_aet or ""
 
-    @property
-    def _silence_s(self) -> float:
-        return nodes.limits_of(self.work.device, self.task.local_aet or "").response_s
+    def _find(self, association: Requestor, asked: Dataset) -> Iterator[Dataset]:
+        silence_s = nodes.limits_of(self.work.device, self.task.local_aet or "").response_s
+        return queries.find(association, asked, silence_s, priority=peers.priority_of(self.task))
 
     def _judge(self, ds: Dataset, there: Dataset | None, parameters: _Parameters) -> None:
         self.compared += 1

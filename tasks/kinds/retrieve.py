@@ -103,11 +103,12 @@ class Retrieve:
         silence_s = nodes.limits_of(work.device, task.local_aet or "").retrieve_s
         last: Answer | None = None
         with peers.association(work, remote, queries.contexts(queries.MOVE_CLASS)) as association:
-            for answer in queries.move(association, _keys(task), destination, silence_s):
+            asked = queries.move(association, _keys(task), destination, silence_s, priority=peers.priority_of(task))
+            for answer in asked:
                 last = answer
                 _tell(work, answer)
         assert last is not None  # noqa: S101 - without a response that is not pending an error was raised
-        return _outcome(task, last)
+        return _outcome(task, last, work.device)
 
 
 def _keys(task: TaskView) -> Dataset:
@@ -137,19 +138,29 @@ def _tell(work: Work, answer: Answer) -> None:
     work.progress(**numbers, **said)
 
 
-def _outcome(task: TaskView, last: Answer) -> Outcome:
-    """Return how the task ends. Source: RETRIEVE of dcm4chee-arc-light"""
+def _outcome(task: TaskView, last: Answer, device: Device) -> Outcome:
+    """Return how the task ends.
+
+    Source: RETRIEVE of dcm4chee-arc-light, dcmRetrieveTaskWarningOnNoMatch, dcmRetrieveTaskWarningOnWarnings
+    """
     what = f"Export {_entity(task)} from {task.remote_aet} to {task.destination_aet}"
     counted = {name: getattr(last.sub_operations, name) or 0 for name in ("completed", "warning", "failed")}
     numbers = ", ".join(f"{name}:{number}" for name, number in counted.items() if number or name == "completed")
     status = last.status
     if status.is_success:
-        missing = counted["failed"]
-        return Outcome(Status.WARNING if missing else Status.COMPLETED, f"{what} - {numbers}")
+        return Outcome(_of_success(counted, device, task.local_aet or ""), f"{what} - {numbers}")
     if status.code == SUB_OPERATIONS_WITH_FAILURES and (counted["completed"] or counted["warning"]):
         return Outcome(Status.WARNING, f"{what} - {numbers}")
     because = f", error:{status.comment}" if status.comment else f", {status}"
     return Outcome(Status.FAILED, f"{what} failed - status:{status.code:04X}H{because}; {numbers}")
+
+
+def _of_success(counted: Mapping[str, int], device: Device, calling: str) -> Status:
+    """Return how a task ends whose C-MOVE the peer calls a success."""
+    terms = device.retrieve_warnings(calling)
+    # What the original looks at for the second one is whether there is no warning.
+    is_warned = (terms.on_no_match and not any(counted.values())) or (terms.on_warnings and counted["warning"] > 0)
+    return Status.WARNING if is_warned or counted["failed"] else Status.COMPLETED
 
 
 def _entity(task: TaskView) -> str:

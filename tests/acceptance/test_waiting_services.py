@@ -56,3 +56,19 @@ def test_client_that_does_not_wait_gets_the_task(server: tuple[Lab, str]) -> Non
 
     assert answer.status_code == 202
     assert lab.task(int(answer.json()["taskID"])).device == "archive-b"
+
+
+@pytest.mark.parametrize(
+    "path", ["dimse/PACS/studies/{study}/export/dicom:ARCHIVE_A", "rs/studies/{study}/export/dicom:PACS"]
+)
+def test_archive_that_cannot_be_reached_is_bad_gateway_after_one_attempt(server: tuple[Lab, str], path: str) -> None:
+    lab, url = server
+    study_uid = lab.store_study("archive-a", objects=1)
+
+    answer = post(url, f"/aets/ARCHIVE_A/{path.format(study=study_uid)}")
+
+    said = answer.json()
+    assert (answer.status_code, said["completed"], said["failed"]) == (502, 0, 0)
+    assert "PACS at " in said["error"]
+    task = lab.task(int(said["taskID"]))
+    assert (task.status, task.failures) == (Status.FAILED, 1)

@@ -62,6 +62,15 @@ def take(reader: wire.Wire) -> tuple[messages.Received, bytes]:
     return received, b"".join(parts)
 
 
+def take_priority(reader: wire.Wire) -> int:
+    """Read a request with its data set; return its priority. Source: PS3.7 E.1, (0000,0700)"""
+    command = reader.read_pdv()
+    assert command is not None
+    b"".join(messages.read_data_set(reader, command.context_id, 60))
+    _, _, value = bytes(command.data).partition(struct.pack("<HHI", 0, 0x0700, 2))
+    return int.from_bytes(value[:2], "little")
+
+
 def take_until_closed(connection: socket.socket) -> None:
     """Read whatever comes until the other one goes away."""
     connection.settimeout(60)

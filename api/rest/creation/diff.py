@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -19,13 +20,15 @@ from api.rest import documents
 from api.rest.creation import asking, remote, routes, services, waiting
 from api.rest.creation.asking import Asked
 from api.rest.creation.recipe import Path, Recipe
+from api.rest.creation.sources import Whole
 from api.rest.parameters import Given, Parameter, flag
-from api.security import Submitter
+from api.security import Caller, Submitter
+from archive import db
 from archive.matching import Level
 from archive.query import Entity
 from config import values
 from config.device import Device
-from tasks import placing
+from tasks import diffs, placing
 from tasks.creating import Subject
 from tasks.kinds.diff import query_string
 from tasks.operations import Scheduled
@@ -36,7 +39,9 @@ from tasks.state import Status
 _MOST_PARTS = 10_000
 
 _QUEUED = flag("queue", "Make a task, and do not wait for the result.")
-_COMPARE = Parameter("comparefield", "Attribute that is compared, or a set of them.", repeatable=True)
+_COMPARE = Parameter(
+    "comparefield", "Attribute that is compared, by keyword or tag; or one attribute set by its ID.", repeatable=True
+)
 _DIFFERENT = Parameter("different", "Count studies that differ; absent: true.", {"type": "boolean", "default": True})
 _MISSING = flag("missing", "Count studies that the secondary lacks.")
 _BY_UID = flag("ForceQueryByStudyUID", "Ask the secondary for each study by its UID.")
@@ -97,57 +102,73 @@ def router() -> APIRouter:
     # A description of an answer cannot say that there may be no body.
     routes.add(
         made, "compare", "/studies", (_comparing(_differences, queue), (*queue, *known)),
-        "Compare the studies of two archives; the differences are at Location",
-        _described(303, ("With queue: made, no body; else: the task, which has not ended.", None)), method="GET",
+        "Compare the studies of two archives, and list those that are missing or different",
+        _described(
+            documents.array(documents.ANYTHING),
+            {204: ("No study is missing or different.", None),
+             202: ("With queue: made, no body; else: the task, which has not ended.", None)},
+        ), method="GET",
     )  # fmt: skip
     routes.add(
         made, "compare_count", "/studies/count", (_comparing(_counts, ()), known),
         "Compare the studies of two archives, and count",
-        _described(200, ("The task, which has not ended.", task)), method="GET",
+        _described(documents.COMPARED, {202: ("The task, which has not ended.", task)}), method="GET",
     )  # fmt: skip
     return made
 
 
-def _described(status: int, not_ended: tuple[str, documents.Schema | None]) -> dict[str, Any]:
+def _described(
+    answer: documents.Schema, more: Mapping[int | str, tuple[str, documents.Schema | None]]
+) -> dict[str, Any]:  # fmt: skip
     failed = ("An archive did not do its part.", documents.NOT_COMPARED)
     return {
-        "status": status, "answer": documents.COMPARED, "more": {202: not_ended, 502: failed},
+        "answer": {"anyOf": [answer, documents.WOULD_BE_MADE]}, "more": {**more, 502: failed},
         "extra": (waiting.PREFER,),
     }  # fmt: skip
 
 
 def _comparing(answer: waiting.Answer, queue: Sequence[Parameter]) -> routes.Service:
     async def service(request: Request, caller: Submitter) -> Response:
-        def make() -> tuple[Asked, Scheduled | None]:
-            asked = asking.read(RECIPE, request, caller, (*services.query_parameters(Level.STUDY), *queue))
-            services.refuse_fuzzy(asked.given)
-            split = asked.given.one(_SPLIT.name)
-            if split is None:
-                return asked, services.make_one(asked, None)
-            if not asked.given.is_true(_QUEUED.name):
-                raise BadRequest(f"{_SPLIT.name}={split}: expected queue=true with it")
-            services.make_many(asked, Parts(asked.given.one("StudyDate") or "", split), nothing=None)
-            return asked, None
-
-        asked, scheduled = await run_in_threadpool(make)
-        if scheduled is None or asked.given.is_true(_QUEUED.name):
-            return answers.warned(Response(status_code=202), asked.given.warnings)
-        return await waiting.ended(asked, scheduled, answer)
+        asked, made = await run_in_threadpool(_make, request, caller, queue)
+        return made if isinstance(made, Response) else await waiting.ended(asked, made, answer)
 
     return service
 
 
+def _make(request: Request, caller: Caller, queue: Sequence[Parameter]) -> tuple[Asked, Scheduled | Response]:
+    """Return the task to wait for, or the answer if there is nothing to wait for."""
+    asked = asking.read(RECIPE, request, caller, (*services.query_parameters(Level.STUDY), *queue))
+    services.refuse_fuzzy(asked.given)
+    split, is_queued = asked.given.one(_SPLIT.name), asked.given.is_true(_QUEUED.name)
+    if split is not None and not is_queued:
+        raise BadRequest(f"{_SPLIT.name}={split}: expected queue=true with it")
+    source = Whole() if split is None else Parts(asked.given.one("StudyDate") or "", split)
+    if asked.given.is_true(asking.DRY_RUN.name):
+        return asked, services.make_many(asked, source, nothing=None)
+    if not is_queued:
+        return asked, services.make_one(asked, None, waiting.seconds(request))
+    if split is None:
+        services.make_one(asked, None)
+    else:
+        services.make_many(asked, source, nothing=None)
+    return asked, answers.warned(Response(status_code=202), asked.given.warnings)
+
+
 def _counts(task: TaskView) -> tuple[int, dict[str, Any]]:
-    numbers = {name: int(task.progress.get(name) or 0) for name in ("matches", "missing", "different")}
-    if task.status is Status.FAILED:
-        return 502, {"errorMessage": task.error_message or task.outcome_message or "the comparison failed"}
+    numbers = waiting.numbers_of(task, "matches", "missing", "different")
+    if task.status not in (Status.COMPLETED, Status.WARNING):
+        return 502, {"errorMessage": waiting.why_not(task)}
     return 200, {"count": numbers["matches"], "missing": numbers["missing"], "different": numbers["different"]}
 
 
-def _differences(task: TaskView) -> tuple[int, dict[str, Any]]:
-    """Return 303: the differences are where the task shows them."""
+def _differences(task: TaskView) -> tuple[int, Mapping[str, Any] | Sequence[Any] | None]:
+    """Return the studies that are missing or different, as the task shows them later too; 204 if there is none."""
     status, said = _counts(task)
-    return (303 if status == 200 else status), said
+    if status != HTTPStatus.OK:
+        return status, said
+    with db.transaction() as session:
+        found = diffs.of_task(session, task.id)
+    return (200, found) if found else (204, None)
 
 
 class Parts:

@@ -100,7 +100,7 @@ def add(
 def many(*others: int) -> dict[str, Any]:
     """Return how a service answers that makes many tasks, with these statuses too."""
     said = {
-        204: "No line names a study; the Warning says so.",
+        204: "No line can be used; the Warning says why.",
         413: "More match, or more was sent, than is allowed.",
         415: "It is no CSV in UTF-8.",
         502: "The other archive did not do its part.",

@@ -19,7 +19,7 @@ from archive import db, matching
 from archive.errors import InvalidKey
 from archive.matching import Key, Level
 from config import settings
-from tasks import creating, operations, sharing
+from tasks import creating, operations, sharing, waited
 from tasks.creating import Created, Order, Source, Subject
 from tasks.operations import Scheduled
 from tasks.record import TaskView
@@ -27,17 +27,20 @@ from tasks.registry import kind_of
 
 FUZZY = flag("fuzzymatching", "Only false can be done: names are matched as they are written.")
 
-_NO_LINE = "the CSV names no study"
 
-
-def make_one(asked: Asked, subject: Subject) -> Scheduled:
+def make_one(asked: Asked, subject: Subject, wait_s: float = 0.0) -> Scheduled:
     """Make one task, on the device that has the least waiting.
+
+    Args:
+        asked: the request.
+        subject: what the task is about.
+        wait_s: how long the client waits for its end; a task that fails before is not tried again.
 
     Raises:
         BadRequest, InvalidError: a parameter cannot be used; nothing was made.
         ConflictError: the idempotency key was used for something else.
     """
-    new = asked.maker()(subject, sharing.least_waiting(asked.devices))
+    new = waited.waited_for(asked.maker()(subject, sharing.least_waiting(asked.devices)), wait_s)
     with audit.recorded(asked.caller, asked.recipe.action, asked.uri) as entry:
         made = operations.schedule(
             new,
@@ -65,10 +68,10 @@ def answer_one(asked: Asked, made: Scheduled) -> Response:
     return located(asked, made.task, answers.as_json(wire, 202, asked.given.warnings))
 
 
-def located(asked: Asked, task: TaskView, answer: Response, *, behind: str = "") -> Response:
-    """Say in an answer where the task, or what lies behind it, is to be seen."""
+def located(asked: Asked, task: TaskView, answer: Response) -> Response:
+    """Say in an answer where the task is to be seen."""
     base = asked.request.url.path.partition("/aets/")[0]
-    answer.headers["Location"] = f"{base}/monitor/{kind_of(task.kind).slug}/{task.id}{behind}"
+    answer.headers["Location"] = f"{base}/monitor/{kind_of(task.kind).slug}/{task.id}"
     return answer
 
 
@@ -105,14 +108,14 @@ def matching_index(recipe: Recipe, level: Level, request: Request, caller: Calle
 
 
 def lines_of_csv(recipe: Recipe, request: Request, caller: Caller, body: Body) -> Response:
-    """Make a task for each line of a CSV: 202 with the count, 204 with a Warning if no line names anything."""
+    """Make a task for each line of a CSV: 202 with the count, 204 with a Warning if no line can be used."""
     names = {"studyField": "StudyInstanceUID", "seriesField": "SeriesInstanceUID"}
     with body.file:
         asked = asking.read(recipe, request, caller, (asking.DRY_RUN,))
         columns = [(name, column(name, asked.path[field])) for field, name in names.items() if field in asked.path]
         upload = Upload(body, columns)
         upload.check()
-        return make_many(asked, upload, digest=body.digest, nothing=_NO_LINE)
+        return make_many(asked, upload, digest=body.digest, nothing=upload.nothing)
 
 
 def refuse_all(given: Given, *, is_filtered: bool) -> None:

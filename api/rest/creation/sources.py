@@ -46,3 +46,12 @@ class Listed:
         del session
         begin = bisect_right(self._positions, position)
         return [(key, self._entities[key]) for key in self._positions[begin : begin + limit]]
+
+
+class Whole:
+    """One task, about no entity of its own."""
+
+    def after(self, session: Session, position: str, limit: int) -> list[tuple[str, None]]:
+        """Return it, if it was not yet."""
+        del session, limit
+        return [] if position else [("1", None)]

@@ -92,12 +92,14 @@ class Upload:
         self._columns = tuple(columns)
         self._rest: Iterator[tuple[int, Entity | str]] = iter(())
         self._at = ""
+        #: Why nothing can be made of it, once it was checked.
+        self.nothing = "the CSV names no study"
 
     def check(self) -> int:
-        """Return how many lines name an entity.
+        """Return how many lines name an entity; `nothing` says why there is none.
 
         Raises:
-            BadRequest: a line cannot be used; the text names the first such lines and why. Then none is.
+            BadRequest: some lines can be used and others cannot; the text names the first of those and why.
         """
         number, wrong = 0, 0
         first: list[str] = []
@@ -109,9 +111,10 @@ class Upload:
                 first += [f"line {line}: {found}"] if len(first) < _NAMED else []
         if wrong:
             more = f"; and {wrong - len(first)} more" if wrong > len(first) else ""
-            raise BadRequest(
-                f"{wrong} of {wrong + number} lines cannot be used, no task was made: {'; '.join(first)}{more}"
-            )
+            said = f"{wrong} of {wrong + number} lines cannot be used, no task was made: {'; '.join(first)}{more}"
+            if number:
+                raise BadRequest(said)
+            self.nothing = said
         return number
 
     def after(self, session: Session, position: str, limit: int) -> list[tuple[str, Entity]]:

@@ -21,6 +21,7 @@ from config.device import Device
 from tasks import placing
 from tasks.creating import Subject
 from tasks.record import TaskView
+from tasks.state import Status
 
 _POLICY = Parameter("storageVerificationPolicy", "How files are looked at.", {"type": "string", "enum": [*Policy]})
 _UPDATE = flag("storageVerificationUpdateLocationStatus", "Note in the index what was found.")
@@ -67,8 +68,12 @@ def _is_queued(asked: Asked) -> bool:
 
 def _answer(task: TaskView) -> tuple[int, dict[str, Any]]:
     """Return what the service answers that waits: 200, 202 if some files are not as they should be, 409 if all."""
-    numbers = {name: int(task.progress.get(name) or 0) for name in ("completed", "failed")}
-    if task.error_message and not any(numbers.values()):
-        return 409, {**numbers, "errorMessage": task.error_message}
-    status = 200 if not numbers["failed"] else 202 if numbers["completed"] else 409
-    return status, numbers
+    numbers = waiting.numbers_of(task, "completed", "failed")
+    match task.status:
+        case Status.COMPLETED:
+            return 200, numbers
+        case Status.WARNING:
+            said = {} if numbers["failed"] else {"errorMessage": waiting.why_not(task)}
+            return 202 if numbers["completed"] else 409, {**numbers, **said}
+        case _:
+            return 409, {**numbers, "errorMessage": waiting.why_not(task)}

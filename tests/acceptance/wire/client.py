@@ -172,6 +172,67 @@ class Archive:
             assert (answer.status_code, "failed" in found) == (200, False)
         return Bulk(answer.status_code, found["count"], found.get("failed", 0))
 
+    def make_one(self, path: str, params: Params = ()) -> dict[str, Any]:
+        """POST what makes one task, and check that."""
+        answer = self._ask("POST", f"/{path}", params)
+        assert answer.status_code == 202
+        assert answer.headers["content-type"].startswith("application/json")
+        found: dict[str, Any] = json.loads(answer.content)
+        check_task(found)
+        return found
+
+    def make_many(self, path: str, params: Params = ()) -> int:
+        """POST what makes a task for each match; returns the count."""
+        return _count_made(self._ask("POST", f"/{path}", params))
+
+    def make_of_csv(self, path: str, text: str, params: Params = (), delimiter: str = ",") -> int:
+        """POST a CSV; returns the count, 0 where the answer is that no line can be used."""
+        media_type = "text/csv" if delimiter == "," else "text/csv;delimiter=semicolon"
+        answer = self._http.post(
+            f"/{path}", params=_pairs(params), content=text.encode(), headers={"content-type": media_type}
+        )
+        _raise_for(answer)
+        if answer.status_code == 204:
+            assert answer.content == b""
+            assert answer.headers["warning"]
+            return 0
+        return _count_made(answer)
+
+    def transfer(self, path: str, params: Params = ()) -> tuple[int, dict[str, Any]]:
+        """POST what sends or fetches while the client waits: 200, 206 or 502, with numbers of objects."""
+        answer = self._http.post(f"/{path}", params=_pairs(params), json={})
+        if answer.status_code not in (200, 206, 502) or not _is_json(answer):
+            _raise_for(answer)
+        found = json.loads(answer.content)
+        numbers = [found[name] for name in ("completed", "warning", "failed")]
+        assert all(_HOLDS["n"](number) or number == 0 for number in numbers)
+        assert all(isinstance(found[name], str) for name in ("status", "error") if name in found)
+        return answer.status_code, found
+
+    def verify(self, path: str, params: Params = ()) -> tuple[int, dict[str, Any]]:
+        """POST what verifies while the client waits: 200, 202 or 409, with numbers of objects."""
+        answer = self._http.post(f"/{path}", params=_pairs(params), json={})
+        if answer.status_code not in (200, 202, 409) or not _is_json(answer):
+            _raise_for(answer)
+        return answer.status_code, json.loads(answer.content)
+
+    def queue_comparison(self, path: str, params: Params = ()) -> None:
+        """GET .../diff/{secondary}/studies?queue=true."""
+        answer = self._ask("GET", f"/{path}", [*_pairs(params), ("queue", "true")])
+        assert (answer.status_code, answer.content) == (202, b"")
+
+    def compare(self, path: str, params: Params = ()) -> list[dict[str, Any]]:
+        """GET .../diff/{secondary}/studies: the differences themselves, as DICOM JSON."""
+        answer = self._ask("GET", f"/{path}", params)
+        if answer.status_code == 204:
+            assert answer.content == b""
+            return []
+        assert answer.status_code == 200
+        found = json.loads(answer.content)
+        for study in found:
+            check_difference(study)
+        return list(found)
+
     def get(self, path: str, params: Params = ()) -> Any:
         """GET JSON of a helper service."""
         answer = self._ask("GET", f"/{path}", params)
@@ -191,6 +252,17 @@ class Archive:
 
 def _pairs(params: Params) -> list[tuple[str, str]]:
     return list(params.items()) if isinstance(params, Mapping) else list(params)
+
+
+def _is_json(answer: httpx.Response) -> bool:
+    return answer.headers.get("content-type", "").startswith("application/json")
+
+
+def _count_made(answer: httpx.Response) -> int:
+    _raise_for(answer)
+    found = json.loads(answer.content)
+    assert (answer.status_code, list(found)) == (202, ["count"])
+    return int(found["count"])
 
 
 def _raise_for(answer: httpx.Response) -> None:
@@ -218,6 +290,15 @@ def check_task(task: Mapping[str, Any]) -> None:
         assert "0" not in [task.get(name) for name in ("remaining", "completed", "failed", "warning")]
     if task["type"] == "DIFF":
         assert False not in [task.get(name) for name in ("checkMissing", "checkDifferent")]
+
+
+def check_difference(study: Mapping[str, Any]) -> None:
+    """Hold a study that is missing or different against DICOM JSON, with what the secondary has inside."""
+    assert all(re.fullmatch(r"[0-9A-F]{8}", tag) and len(element["vr"]) == 2 for tag, element in study.items())
+    assert study["0020000D"]["Value"]
+    [original] = study["04000561"]["Value"]
+    assert original["04000565"]["Value"] == ["DIFFS"]
+    assert {"04000550", "04000562", "04000563", "04000564"} <= set(original)
 
 
 def check_batch(batch: Mapping[str, Any], lists: Sequence[str]) -> None:

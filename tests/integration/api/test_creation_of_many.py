@@ -202,6 +202,14 @@ def test_csv_that_names_nothing_is_204_with_a_warning(wire: Wire, text: str) -> 
     assert "names no study" in answer.headers["warning"]
 
 
+def test_csv_of_which_no_line_can_be_used_is_204_and_the_warning_says_why(wire: Wire) -> None:
+    answer = upload(wire, f"{A}/studies/csv:1/export/Noop", "1.x\n<html>\n")
+
+    assert (answer.status_code, answer.content, made()) == (204, b"", [])
+    assert "2 of 2 lines cannot be used" in answer.headers["warning"]
+    assert "line 2: StudyInstanceUID '<html>'" in answer.headers["warning"]
+
+
 def test_one_bad_line_makes_nothing_at_all(wire: Wire) -> None:
     answer = upload(wire, f"{A}/studies/csv:1/export/Noop", "1.7\n1.8\nnonsense\n")
 

@@ -16,7 +16,7 @@ from archive import db
 from archive.dicom import commands
 from archive.dicom import wire as dicom_wire
 from config.device import ApplicationEntity, Device, NetworkConnection, Queue
-from tasks import store
+from tasks import diffs, store, waited
 from tasks.record import TaskView
 from tasks.state import Event, Status
 from tests import factories, indexed
@@ -65,7 +65,11 @@ def ended(status: Event, queue: str, **progress: Any) -> Iterator[None]:
         assert claimed is not None
         with db.transaction() as session:
             store.note_progress(session, claimed.task.id, claimed.run_id, progress)
-        factories.report(claimed, status, error="no route" if status is Event.FAIL else None)
+        is_bad = status in (Event.FAIL, Event.RETRY)
+        if status is Event.CANCEL:
+            factories.change(status, claimed.task.id)
+        else:
+            factories.report(claimed, status, error="no route" if is_bad else None, counts=is_bad)
 
     worker = threading.Thread(target=run)
     worker.start()
@@ -162,8 +166,14 @@ def test_lines_of_a_csv_are_retrieved(wire: Wire) -> None:
     ("event", "progress", "status"),
     [
         (Event.SUCCEED, {"completed": 3, "statusCode": 0}, 200),
+        (Event.SUCCEED, {"completed": 0, "statusCode": 0}, 200),
+        (Event.WARN, {"completed": 0, "statusCode": 0}, 200),
         (Event.WARN, {"completed": 2, "failed": 1, "statusCode": 0xB000}, 206),
         (Event.FAIL, {"completed": 0, "failed": 3, "statusCode": 0xA702, "errorComment": "full"}, 502),
+        (Event.FAIL, {"completed": 0, "statusCode": 0xA801}, 502),
+        (Event.FAIL, {"completed": 1, "statusCode": 0xFE00}, 206),
+        (Event.CANCEL, {"completed": 1, "statusCode": 0xFFFF}, 206),
+        (Event.CANCEL, {"completed": 0, "statusCode": 0xFFFF}, 502),
     ],
 )
 def test_retrieve_without_a_queue_answers_with_its_end(
@@ -176,7 +186,78 @@ def test_retrieve_without_a_queue_answers_with_its_end(
     assert answer.status_code == status
     assert (said["completed"], said["failed"]) == (progress["completed"], progress.get("failed", 0))
     assert said["status"] == f"{progress['statusCode']:04X}"
+    assert ("error" in said) == (status != 200)
     assert said["taskID"] == str(only_task().id)
+
+
+def test_attempt_that_fails_is_the_answer_although_a_task_of_somebody_else_is_tried_again(wire: Wire) -> None:
+    path = f"{RETRIEVE}/studies/1.2/export/dicom:ARCHIVE_A"
+    wire.post(f"{path}?dcmQueueName=Retrieve")
+
+    with ended(Event.RETRY, "Retrieve"):
+        answer = wire.post(path)
+
+    assert (answer.status_code, answer.json()["error"]) == (502, "no route")
+    assert "tried again" in answer.headers.get_list("warning")[-1]
+    assert only_task().status is Status.SCHEDULED_FOR_RETRY
+
+
+def test_task_of_a_client_that_waits_is_tried_as_often_as_others_once_somebody_else_wants_it(wire: Wire) -> None:
+    path = f"{RETRIEVE}/studies/1.2/export/dicom:ARCHIVE_A"
+    wire.post(path, prefer="wait=1")
+    before = only_task().params
+
+    wire.post(f"{path}?dcmQueueName=Retrieve")
+
+    assert (waited.UNTIL in before, waited.UNTIL in only_task().params) == (True, False)
+
+
+def test_client_that_does_not_wait_lets_its_task_be_tried_again(wire: Wire) -> None:
+    wire.post(f"{RETRIEVE}/studies/1.2/export/dicom:ARCHIVE_A", prefer="wait=0")
+
+    assert only_task().params == {}
+
+
+def left_alone(name: str) -> None:
+    """Let a destination be one that nothing is sent to, as it failed too often."""
+    factories.sql(
+        "INSERT INTO destination (name, failures, open_until, last_failure)"
+        " VALUES (:name, 3, now() + interval '1 hour', 'PACS at 127.0.0.1:9: Connection refused')", name=name,
+    )  # fmt: skip
+
+
+def test_client_does_not_wait_for_an_archive_that_is_left_alone_after_failures(wire: Wire) -> None:
+    left_alone("dicom:PACS")
+
+    answer = wire.post(f"{RETRIEVE}/studies/1.2/export/dicom:ARCHIVE_A")
+
+    assert answer.status_code == 502
+    assert "PACS at 127.0.0.1:9: Connection refused" in answer.json()["error"]
+    assert only_task().status is Status.CANCELED
+
+
+def test_task_of_somebody_else_to_an_archive_that_is_left_alone_stays(wire: Wire) -> None:
+    left_alone("dicom:PACS")
+    wire.post(f"{RETRIEVE}/studies/1.2/export/dicom:ARCHIVE_A?dcmQueueName=Retrieve")
+
+    answer = wire.post(f"{RETRIEVE}/studies/1.2/export/dicom:ARCHIVE_A")
+
+    assert answer.status_code == 502
+    assert "tried again" in answer.headers.get_list("warning")[-1]
+    assert only_task().status is Status.SCHEDULED
+
+
+def test_task_that_is_deleted_while_a_client_waits_is_not_found(wire: Wire) -> None:
+    def delete() -> None:
+        wait_until(lambda: bool(factories.views()), "a task is there")
+        factories.change(Event.DELETE, only_task().id)
+
+    deleter = threading.Thread(target=delete)
+    deleter.start()
+    answer = wire.post(f"{VERIFY}/studies/1.1/stgver")
+    deleter.join()
+
+    assert (answer.status_code, "No such Task" in error_of(answer)) == (404, True)
 
 
 def test_client_says_how_long_it_waits(wire: Wire) -> None:
@@ -220,7 +301,9 @@ def test_archive_that_cannot_be_asked_is_named(wire: Wire) -> None:
 # --- EXPORT to an AE, without an exporter
 
 
-@pytest.mark.parametrize(("event", "failed", "status"), [(Event.SUCCEED, 0, 200), (Event.WARN, 1, 206)])
+@pytest.mark.parametrize(
+    ("event", "failed", "status"), [(Event.SUCCEED, 0, 200), (Event.WARN, 1, 206), (Event.FAIL, 1, 206)]
+)
 def test_study_is_sent_to_an_ae_while_the_client_waits(wire: Wire, event: Event, failed: int, status: int) -> None:
     with ended(event, "Export", completed=2, failed=failed):
         answer = wire.post(f"{VERIFY}/studies/1.2/export/dicom:PACS")
@@ -313,19 +396,67 @@ def test_comparison_without_a_queue_answers_with_its_counts(wire: Wire) -> None:
     assert answer.json() == {"count": 7, "missing": 2, "different": 1, "taskID": str(only_task().id)}
 
 
-def test_differences_are_where_the_task_shows_them(wire: Wire) -> None:
-    with ended(Event.WARN, "DiffTasks", matches=1, different=1):
+@contextmanager
+def compared(*studies: str) -> Iterator[None]:
+    """Run the comparison that the block makes, and let it find these studies."""
+
+    def run() -> None:
+        wait_until(lambda: bool(factories.views()), "a task is there")
+        claimed = factories.claim(*factories.reserve(queue="DiffTasks"))
+        assert claimed is not None
+        with db.transaction() as session:
+            store.note_progress(session, claimed.task.id, claimed.run_id, {"matches": 7, "missing": len(studies)})
+            found = [
+                diffs.Found(uid, diffs.What.MISSING, {"0020000D": {"vr": "UI", "Value": [uid]}}) for uid in studies
+            ]
+            diffs.keep(session, claimed.task.id, claimed.run_id, found)
+        factories.report(claimed, Event.WARN if studies else Event.SUCCEED)
+
+    worker = threading.Thread(target=run)
+    worker.start()
+    yield
+    worker.join()
+
+
+def test_comparison_without_a_queue_answers_with_the_differences(wire: Wire) -> None:
+    with compared("1.2", "1.3"):
         answer = wire.get(f"{DIFF}/studies?PatientID=1")
 
-    assert answer.status_code == 303
-    assert answer.headers["location"] == f"{BASE}/monitor/diff/{only_task().id}/studies"
+    assert answer.status_code == 200
+    assert answer.json() == [{"0020000D": {"vr": "UI", "Value": [uid]}} for uid in ("1.2", "1.3")]
+    assert answer.headers["location"] == f"{BASE}/monitor/diff/{only_task().id}"
 
 
-def test_comparison_that_fails_is_502(wire: Wire) -> None:
-    with ended(Event.FAIL, "DiffTasks"):
-        answer = wire.get(f"{DIFF}/studies/count?PatientID=1")
+def test_comparison_that_finds_no_difference_has_no_content(wire: Wire) -> None:
+    with compared():
+        answer = wire.get(f"{DIFF}/studies?PatientID=1")
 
-    assert (answer.status_code, answer.json()["errorMessage"]) == (502, "no route")
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+@pytest.mark.parametrize("path", ["studies", "studies/count"])
+@pytest.mark.parametrize("event", [Event.FAIL, Event.CANCEL])
+def test_comparison_that_does_not_come_to_its_end_is_502(wire: Wire, path: str, event: Event) -> None:
+    with ended(event, "DiffTasks", matches=3):
+        answer = wire.get(f"{DIFF}/{path}?PatientID=1")
+
+    said = "no route" if event is Event.FAIL else f"Task {only_task().id} was canceled"
+    assert (answer.status_code, answer.json()["errorMessage"]) == (502, said)
+
+
+@pytest.mark.parametrize(
+    ("query", "number"),
+    [
+        ("studies?PatientID=1&", 1), ("studies/count?PatientID=1&", 1), ("studies?queue=true&PatientID=1&", 1),
+        ("studies?queue=true&StudyDate=20260101-20260110&SplitStudyDateRange=P4D&", 3),
+    ],
+)  # fmt: skip
+def test_dry_run_of_a_comparison_makes_none(wire: Wire, query: str, number: int) -> None:
+    answer = wire.get(f"{DIFF}/{query}dryrun=true")
+
+    assert answer.status_code == 200
+    assert answer.json() == {"dryrun": True, "count": number, "existing": 0, "byDevice": {"archive-a": number}}
+    assert factories.views() == []
 
 
 # --- STGVER
@@ -357,15 +488,38 @@ def test_equal_verification_is_suppressed_one_by_another_policy_is_not(wire: Wir
 
 
 @pytest.mark.parametrize(
-    ("progress", "status"),
-    [({"completed": 3}, 200), ({"completed": 2, "failed": 1}, 202), ({"failed": 3}, 409), ({}, 200)],
-)
-def test_study_is_verified_while_the_client_waits(wire: Wire, progress: dict[str, int], status: int) -> None:
-    with ended(Event.SUCCEED, "StgVerTasks", **progress):
+    ("event", "progress", "status"),
+    [
+        (Event.SUCCEED, {"completed": 3}, 200), (Event.SUCCEED, {}, 200),
+        (Event.WARN, {"completed": 2, "failed": 1}, 202), (Event.WARN, {"failed": 3}, 409),
+    ],
+)  # fmt: skip
+def test_study_is_verified_while_the_client_waits(
+    wire: Wire, event: Event, progress: dict[str, int], status: int
+) -> None:
+    with ended(event, "StgVerTasks", **progress):
         answer = wire.post(f"{VERIFY}/studies/1.1/stgver")
 
     assert answer.status_code == status
     assert answer.json() == {"completed": 0, "failed": 0, **progress, "taskID": str(only_task().id)}
+
+
+@pytest.mark.parametrize(
+    ("event", "progress", "status", "said"),
+    [
+        (Event.FAIL, {"completed": 1}, 409, "no route"), (Event.CANCEL, {"completed": 1}, 409, "was canceled"),
+        # Some files are out of reach of the device.
+        (Event.WARN, {"completed": 1}, 202, "is WARNING"), (Event.WARN, {}, 409, "is WARNING"),
+    ],
+)  # fmt: skip
+def test_verification_that_did_not_see_all_says_why(
+    wire: Wire, event: Event, progress: dict[str, int], status: int, said: str
+) -> None:
+    with ended(event, "StgVerTasks", **progress):
+        answer = wire.post(f"{VERIFY}/studies/1.1/stgver")
+
+    assert answer.status_code == status
+    assert said in answer.json()["errorMessage"]
 
 
 def test_policy_that_is_none_is_refused(wire: Wire) -> None:

@@ -1,12 +1,13 @@
 """Known defects of the original (Q1 to Q15 of its description) that this server does not have, one test each.
 
-Q8 and Q9 are wire format, not defects: they are as there. Q15 is in the tests of RETRIEVE.
+Q8 and Q9 are wire format, not defects: they are as there. Q15 is in `tests/integration/tasks/kinds/test_retrieve.py`.
 """
 
 from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -16,7 +17,7 @@ from config.device import Queue
 from tasks.run import Stop
 from tasks.state import Event, Status
 from tests import factories
-from tests.integration.api.test_kinds_on_the_wire import RETRIEVE, insert
+from tests.integration.api.test_kinds_on_the_wire import DIFF, RETRIEVE, STGVER, insert
 from tests.integration.api.wire import BASE, EXPORTS, Wire, error_of
 
 
@@ -33,13 +34,23 @@ def test_q1_end_of_a_run_does_not_overwrite_what_an_operator_did(wire: Wire) -> 
 
 
 def test_q2_cancel_reaches_a_run_on_another_device_and_of_any_kind(wire: Wire) -> None:
-    export = factories.running(device="archive-b")
-    retrieve = factories.running(**RETRIEVE, device="archive-b")
+    one: dict[str, dict[str, Any]] = {
+        "monitor/export": {},
+        "monitor/retrieve": RETRIEVE,
+        "monitor/diff": DIFF,
+        "monitor/stgver": STGVER,
+    }
+    single = {path: factories.running(**row, device="archive-b") for path, row in one.items()}
+    for path, claimed in single.items():
+        wire.post(f"{BASE}/{path}/{claimed.task.id}/cancel")
+    for claimed in single.values():
+        assert factories.run_row(claimed.run_id)["stop_reason"] == Stop.CANCEL
 
-    wire.post(f"{EXPORTS}/{export.task.id}/cancel")
-    wire.post(f"{BASE}/monitor/retrieve/cancel?status=IN%20PROCESS")
-
-    for claimed in (export, retrieve):
+    factories.empty()
+    many = {path: factories.running(**row, device="archive-b") for path, row in one.items()}
+    for path in many:
+        wire.post(f"{BASE}/{path}/cancel?status=IN%20PROCESS")
+    for claimed in many.values():
         assert factories.run_row(claimed.run_id)["stop_reason"] == Stop.CANCEL
 
 

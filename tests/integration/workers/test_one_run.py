@@ -14,6 +14,7 @@ from archive import db
 from config import settings
 from config.device import Exporter, Queue
 from config.schedule import Schedule
+from tasks import waited
 from tasks.run import Ending, Stop
 from tasks.slots import Reservation
 from tasks.state import Event, Status
@@ -171,6 +172,22 @@ def settled(error: Exception, *, retries: int, already: int) -> tuple[Status | N
 )
 def test_failed_attempts_are_counted_up_to_the_limit_of_the_queue(retries: int, already: int, after: Status) -> None:
     assert settled(RuntimeError("boom"), retries=retries, already=already) == (after, already + 1, "boom")
+
+
+@pytest.mark.parametrize(("wait_s", "after"), [(60, Status.FAILED), (0, Status.SCHEDULED_FOR_RETRY)])
+def test_attempt_that_fails_while_a_client_waits_is_the_last_one(wait_s: float, after: Status) -> None:
+    use_device()
+    claimed = factories.running(params=waited.waited_for(factories.new_task(), wait_s).params)
+
+    assert execute.settle(claimed, factories.device(), RuntimeError("boom")) is after
+
+
+def test_task_that_somebody_else_wants_meanwhile_is_tried_again() -> None:
+    use_device()
+    claimed = factories.running(params=waited.waited_for(factories.new_task(), 60).params)
+    factories.sql("UPDATE task SET params = '{}'")
+
+    assert execute.settle(claimed, factories.device(), RuntimeError("boom")) is Status.SCHEDULED_FOR_RETRY
 
 
 def test_queue_that_is_gone_gives_up_after_one_attempt() -> None:

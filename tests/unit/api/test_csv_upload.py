@@ -69,7 +69,7 @@ def test_series_are_in_a_column_of_their_own() -> None:
 
 
 def test_line_without_the_column_is_named() -> None:
-    said = error(upload("1.2,a,7x\n1.3\n", ("StudyInstanceUID", 3)))
+    said = error(upload("1.2,a,7x\n1.3\n1,2,3\n", ("StudyInstanceUID", 3)))
 
     assert "line 1: StudyInstanceUID '7x' in column 3" in said
     assert "line 2: has 1 columns, expected the StudyInstanceUID in column 3" in said
@@ -97,8 +97,11 @@ def test_open_quote_is_an_error_of_its_line() -> None:
     assert "line 2: is no CSV" in error(upload('1.2\n"1.3\n'))
 
 
-def test_other_delimiter_than_announced_is_an_error() -> None:
-    assert "line 1" in error(upload("1.2;a\n", delimiter=","))
+def test_other_delimiter_than_announced_leaves_nothing_that_can_be_used() -> None:
+    csv = upload("1.2;a\n", delimiter=",")
+
+    assert csv.check() == 0
+    assert csv.nothing.startswith("1 of 1 lines cannot be used, no task was made: line 1: ")
 
 
 def test_other_columns_may_be_in_any_character_set() -> None:

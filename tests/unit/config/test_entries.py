@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from config import changes, checks, dn, entries, ldif_records, schema, source
-from config.device import FileSystem
+from config.device import AttributeSet, FileSystem
 from config.entries import Finding, Reading, Severity
 from config.entry import Entry
 from tasks.exporters import registry
@@ -104,6 +104,22 @@ def test_devices_that_are_written_read_as_the_same() -> None:
                 written.append(Entry(name, entries.attributes_of(part, value, names)))
 
     assert entries.read(written) == reading
+
+
+def test_attribute_sets_of_comparisons_are_read_and_others_of_the_same_name_left_alone() -> None:
+    sets = [
+        Entry(
+            f"dcmAttributeSetType={kind}+dcmAttributeSetID=Names,{A}",
+            {"objectClass": ["dcmAttributeSet"], "dcmAttributeSetType": [kind], "dcmAttributeSetID": ["Names"],
+             "dcmTag": tags},
+        )
+        for kind, tags in (("QIDO_RS", ["00080050"]), ("DIFF_RS", ["00100010", "00100020"]))
+    ]  # fmt: skip
+    reading = entries.read([*sample(), *sets])
+
+    held = reading.cluster.devices["archive-a"].attribute_sets
+    assert dict(held) == {"Names": AttributeSet("Names", "DIFF_RS", ("00100010", "00100020"))}
+    assert [(one.severity, "QIDO_RS" in one.dn) for one in reading.findings] == [(Severity.INFO, True)]
 
 
 def test_order_of_entries_does_not_matter() -> None:

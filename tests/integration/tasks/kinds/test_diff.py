@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from archive import db
+from archive import configuration, db
+from archive.dicom import commands, wire
 from archive.dicom.peer import Peer
+from config.device import AttributeSet
 from tasks import diffs, operations, purge
-from tasks.errors import DestinationError, InvalidError
+from tasks.errors import DestinationError, InvalidError, StoppedError
 from tasks.outcome import Outcome
 from tasks.query import TaskQuery
 from tasks.state import Event, Status
 from tasks.store import Claimed
 from tests import factories
 from tests.integration.tasks.kinds import asking
+from tests.lab import answering
+from tests.lab.answering import match, said
 from tests.lab.cluster import free_port
 from tests.lab.orthanc import orthanc
 from tests.lab.qrscp import dcmqrscp
+from tests.lab.scripted import Script, accept, scripted, take, take_priority, take_until_closed
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -123,6 +130,56 @@ def test_query_and_fields_narrow_down_what_is_compared(tmp_path: Path) -> None:
     assert set(inside(different)) == {"00080050"}
 
 
+def cancels(run: Claimed, asked: list[int], *, before: bytes = b"") -> Script:
+    """Return a peer that cancels the task when it is asked, and then hears what it is told."""
+
+    def script(connection: socket.socket, reader: wire.Wire) -> None:
+        accept(connection, reader)
+        asked.append(take_priority(reader))
+        connection.sendall(before)
+        operations.cancel_one(run.task.id, TaskQuery(), factories.BY)
+        asked.append(take(reader)[0].command.field)
+        connection.sendall(said(commands.C_FIND_RSP, 0xFE00))
+        take_until_closed(connection)
+
+    return script
+
+
+def stopped(ending: Outcome | Exception) -> str:
+    assert isinstance(ending, StoppedError)
+    return ending.reason
+
+
+def test_cancel_reaches_the_query_of_the_primary() -> None:
+    asked: list[int] = []
+    run = start(priority=1)
+    with scripted(cancels(run, asked, before=match("1.2.1"))) as peer:
+        asking.use(Peer("FIRST", peer.host, peer.port), Peer("SECOND", "127.0.0.1", 1))
+        ending = asking.attempt(run)
+
+    assert (stopped(ending), asked) == ("cancel", [1, commands.C_CANCEL_RQ])
+    assert factories.status_of(run.task.id) is Status.CANCELED
+    assert factories.sql("SELECT failures FROM destination WHERE failures > 0") == []
+
+
+def test_cancel_reaches_the_query_of_the_secondary_and_nothing_more_is_kept() -> None:
+    asked: list[int] = []
+    run = start(priority=2)
+
+    def first(connection: socket.socket, reader: wire.Wire) -> None:
+        accept(connection, reader)
+        asked.append(take_priority(reader))
+        connection.sendall(match("1.2.1") + match("1.2.2") + said(commands.C_FIND_RSP, 0))
+        answering.release(connection, reader)
+
+    with scripted(first) as one, scripted(cancels(run, asked)) as other:
+        asking.use(Peer("FIRST", one.host, one.port), Peer("SECOND", other.host, other.port))
+        ending = asking.attempt(run)
+
+    assert (stopped(ending), asked) == ("cancel", [2, 2, commands.C_CANCEL_RQ])
+    assert found(run) == []
+
+
 def test_second_run_forgets_what_the_first_one_found(tmp_path: Path) -> None:
     first = asking.files(tmp_path / "1", {"1.2.1": 1, "1.2.2": 1})
     with two(tmp_path, first, []):
@@ -170,6 +227,39 @@ def test_secondary_that_is_away_ends_the_run_and_is_named(tmp_path: Path) -> Non
 
     assert isinstance(ending, DestinationError)
     assert str(ending) == f"{away}: Connection refused"
+
+
+def compared_by(value: str, *tags: str, **more: Any) -> dict[str, Any]:
+    """Return the parameters of a comparison by this field, on a device with an attribute set `Names`."""
+    asking.use(Peer("FIRST", "127.0.0.1", 1), Peer("SECOND", "127.0.0.1", 1))
+    devices = configuration.current().devices
+    held = AttributeSet("Names", "DIFF_RS", tags, **more)
+    here = replace(devices["archive-a"], attribute_sets={"Names": held})
+    factories.use_cluster(here, *(one for name, one in devices.items() if name != "archive-a"))
+    given = asking.new("DIFF", remote_aet="FIRST", destination_aet="SECOND", params={"comparefield": value})
+    made = operations.schedule(factories.new_task(**given), factories.BY).task
+    factories.change(Event.DELETE, made.id)
+    return dict(made.params)
+
+
+def test_attribute_set_of_the_device_says_what_is_compared(tmp_path: Path) -> None:
+    params = compared_by("Names", "00100010", "00080050")
+    first = asking.files(tmp_path / "1", {"1.2.1": 1})
+    second = asking.files(tmp_path / "2", {"1.2.1": 1}, PatientName="Doe^John", PatientID="P2")
+    with two(tmp_path, first, second):
+        run = start(**params)
+        ending = asking.attempt(run)
+
+    assert params["comparefield"] == "Names"
+    assert ending == Outcome(Status.WARNING, "1 studies compared, different: 1")
+    assert set(inside(found(run)[0])) == {NAME}
+
+
+def test_attribute_set_that_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(InvalidError, match="00081140: expected the keyword or the tag of an attribute"):
+        compared_by("Names", "00081140")
+    with pytest.raises(InvalidError, match="Names: expected the keyword or the tag of an attribute"):
+        compared_by("Names", "00100010", installed=False)
 
 
 @pytest.mark.parametrize(

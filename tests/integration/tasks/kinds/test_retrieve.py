@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from archive.dicom import commands, wire
 from archive.dicom.peer import Peer
+from config.device import Device
 from tasks import operations
 from tasks.errors import DestinationError, InvalidError, StoppedError
 from tasks.outcome import Outcome
@@ -23,7 +25,7 @@ from tests.lab import peers
 from tests.lab.cluster import free_port
 from tests.lab.orthanc import orthanc
 from tests.lab.qrscp import dcmqrscp
-from tests.lab.scripted import accept, scripted, take, take_until_closed
+from tests.lab.scripted import accept, scripted, take, take_priority, take_until_closed
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -151,6 +153,50 @@ def test_end_is_what_the_peer_says(status: int, numbers: tuple[int, ...], ends: 
 
     assert isinstance(ending, Outcome)
     assert ends in (ending.status, ending.message.rpartition(", ")[2])
+
+
+def succeeded(numbers: tuple[int, ...], here: Device, **params: object) -> tuple[Status, int]:
+    """Return how a task ends whose peer calls it a success with these numbers, and the priority that it was told."""
+    asked: list[int] = []
+
+    def script(connection: socket.socket, reader: wire.Wire) -> None:
+        accept(connection, reader)
+        asked.append(take_priority(reader))
+        connection.sendall(said(commands.C_MOVE_RSP, 0, *numbers))
+        release(connection, reader)
+
+    with scripted(script) as peer:
+        asking.use(Peer("QRSCP", peer.host, peer.port))
+        ending = asking.attempt(start(params=params), here=here)
+
+    assert isinstance(ending, Outcome)
+    return ending.status, asked[0]
+
+
+@pytest.mark.parametrize("priority", [0, 1, 2])
+def test_peer_is_told_the_priority(priority: int) -> None:
+    assert succeeded((0, 1, 0, 0), asking.device(), priority=priority) == (Status.COMPLETED, priority)
+
+
+@pytest.mark.parametrize("nobody_says", [True, False])
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("warns_on_no_match", (0, 0, 0, 0)), ("warns_on_warnings", (0, 2, 0, 1))]
+)  # fmt: skip
+def test_q15_success_is_a_warning_only_where_the_directory_says_so_and_there_is_one(
+    name: str, numbers: tuple[int, ...], nobody_says: bool
+) -> None:
+    plain = asking.device()
+    ae = replace(plain.aes["ARCHIVE_A"], **{name: not nobody_says})
+    says = replace(plain, **{name: True}) if nobody_says else plain
+    of_ae = replace(says, aes={"ARCHIVE_A": ae})
+
+    assert succeeded(numbers, plain)[0] is Status.COMPLETED
+    factories.empty()
+    assert succeeded(numbers, of_ae)[0] is (Status.COMPLETED if nobody_says else Status.WARNING)
+    factories.empty()
+    assert succeeded((0, 3, 0, 0), of_ae)[0] is Status.COMPLETED
+    factories.empty()
+    assert succeeded(numbers, replace(plain, **{name: True}))[0] is Status.WARNING
 
 
 def test_run_that_is_stopped_cancels_at_the_peer() -> None:
