@@ -71,7 +71,7 @@ def _adapt(session: Session, found: Mapping[Entity, TaskView], new: NewTask) -> 
     if new.kind in _HASTENED:
         store.hasten(session, task_ids, new.scheduled_time)
     if waited.UNTIL not in new.params:
-        waited.no_more(session, task_ids)
+        store.wait_no_more(session, task_ids)
 
 
 def _found(session: Session, new: Sequence[NewTask], devices: Sequence[str]) -> dict[Entity, TaskView]:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Delete,
     Integer,
     RowMapping,
+    Text,
     Update,
     cast,
     delete,
@@ -31,9 +32,10 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from tasks import history, marks, slots, state
+from tasks import history, marks, slots, state, waited
 from tasks.errors import TaskError
 from tasks.history import Arrow
 from tasks.record import NewTask, Task, TaskView
@@ -140,6 +142,12 @@ def hasten(session: Session, task_ids: Sequence[int], at: datetime | None) -> No
         .returning(Task.device)
     )
     slots.wake(session, set(changed))
+
+
+def wait_no_more(session: Session, task_ids: Sequence[int]) -> None:
+    """Let tasks be tried again like all others: somebody wants them who does not wait."""
+    others = Task.params.op("-", return_type=JSONB)(literal(waited.UNTIL, Text))
+    session.execute(update(Task).where(Task.id.in_(task_ids), Task.params.has_key(waited.UNTIL)).values(params=others))
 
 
 def claim(

@@ -8,17 +8,13 @@ Source: the synchronous services of dcm4chee-arc-light, which try once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Text, literal, update
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Session
-
 from config.device import Queue
-from tasks.record import NewTask, Task
+from tasks.record import NewTask
 
 #: Name of the parameter: a time in ISO 8601, in UTC.
 UNTIL = "waitedUntil"
@@ -42,9 +38,3 @@ def policy(queue: Queue, params: Mapping[str, Any], now: datetime) -> Queue:
 def what(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters that say what a task does, without who waits for it."""
     return {name: value for name, value in params.items() if name != UNTIL}
-
-
-def no_more(session: Session, task_ids: Sequence[int]) -> None:
-    """Let tasks be tried again like all others: somebody wants them who does not wait. Writes no status."""
-    others = Task.params.op("-", return_type=JSONB)(literal(UNTIL, Text))
-    session.execute(update(Task).where(Task.id.in_(task_ids), Task.params.has_key(UNTIL)).values(params=others))

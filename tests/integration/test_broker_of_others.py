@@ -66,6 +66,11 @@ def broker() -> Iterator[Broker]:
         running.kill()
 
 
+def sending_examples() -> list[str]:
+    """Return the programs of the page that send by the broker; the others ask REST."""
+    return [one for one in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "BROKER_URL" in one]
+
+
 def test_message_survives_a_kill_of_the_broker_and_nobody_comes_in_without_a_password(broker: Broker) -> None:
     with tempfile.TemporaryDirectory() as name:
         again = Broker(free_port(), Path(name))
@@ -88,7 +93,7 @@ def test_account_of_the_page_can_send_jobs_and_nothing_else(broker: Broker) -> N
     broker.client().execute_command("ACL", "SETUSER", *rule.replace("SECRET", "s3cret").split())
     url = f"redis://ris:s3cret@127.0.0.1:{broker.port}/0"
 
-    for example in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+    for example in sending_examples():
         other_service.run(example, url)
 
     assert broker.client().llen("arcfleet.intake") == 2
@@ -108,7 +113,7 @@ def test_account_of_the_page_can_send_jobs_by_rabbitmq_and_not_take_them() -> No
         broker.control(*shlex.split(rule))
         url = broker.url_of("ris", "s3cret")
 
-        for example in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        for example in sending_examples():
             other_service.run(example, url)
 
         with Connection(broker.url) as ours:
