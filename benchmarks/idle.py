@@ -1,6 +1,8 @@
 """What a cluster of two devices costs while nothing is to be done: processor, statements, memory.
 
 Run: python -m benchmarks.idle [SECONDS]
+For the memory in an environment with the packages of requirements.lock and arcfleet alone: pydicom loads requests where
+it finds it, which comes with what the tests need, and takes 4 MB of each process that shares nothing.
 """
 
 from __future__ import annotations
